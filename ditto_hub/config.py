@@ -1,0 +1,364 @@
+"""The settings of a run, as frozen records of plain JSON types.
+
+Every field carries a `Dial`: its meaning and unit in words, and the range it may take. That one
+text feeds `--help`, the app's tooltips and the card; that one range is what `__post_init__` checks.
+Sources of the numbers: PRESETS below, with the paper's table cited a row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from ditto_hub.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Dial:
+    """Say what a setting means and which values it takes.
+
+    Args:
+        text: meaning and unit.
+        low: smallest number allowed, or None for no bound.
+        high: largest number allowed, or None for no bound.
+        choices: the words allowed, for a setting that is a word.
+    """
+
+    text: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def takes(self, value: float | str | bool) -> bool:
+        """Tell whether a value of the right type is in range."""
+        if isinstance(value, str):
+            return not self.choices or value in self.choices
+        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+
+    def __str__(self) -> str:
+        if self.choices:
+            return f"{self.text} (one of {', '.join(self.choices)})"
+        if self.low is None and self.high is None:
+            return self.text
+        if self.high is None:
+            return f"{self.text} (at least {self.low:g})"
+        return f"{self.text} ({self.low:g} to {self.high:g})"
+
+
+class _Section:
+    """Checks each field of a section against its `Dial` when one is built."""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self), include_extras=True)
+        for name, hint in hints.items():
+            kind, dial = get_args(hint)
+            value = getattr(self, name)
+            if kind is float and type(value) is int:
+                value = float(value)
+                object.__setattr__(self, name, value)
+            where = f"{type(self).__name__}.{name}"
+            if type(value) is not kind:
+                raise ConfigError(f"{where} is {value!r}, not of type {kind.__name__}.", str(dial))
+            if not dial.takes(value):
+                raise ConfigError(f"{where} is {value!r}, out of its range.", f"It is: {dial}.")
+
+
+LOSSES = ("sigmoid", "ipo", "hinge", "apo_zero", "apo_down", "sigmoid_norm", "nca_pair")
+
+
+@dataclass(frozen=True)
+class WarmStart(_Section):
+    """Supervised warm start: pi_0 = SFT(pi, D_E), which is also the frozen reference."""
+
+    learning_rate: Annotated[float, Dial("peak learning rate", 0, 1)] = 3e-5
+    max_steps: Annotated[int, Dial("optimiser steps at most", 1, 10_000)] = 30
+    batch_size: Annotated[int, Dial("demonstrations a step", 1, 256)] = 4
+    schedule: Annotated[
+        str, Dial("shape of the learning rate", choices=("cosine", "linear", "constant"))
+    ] = "cosine"
+    warmup_ratio: Annotated[float, Dial("share of max_steps spent warming up", 0, 1)] = 0.1
+    stop: Annotated[
+        str,
+        Dial(
+            "what ends the warm start before max_steps: the held-out demonstration's loss no"
+            " longer falling, a loss threshold, or nothing; held-out falls back to loss with none"
+            " held out",
+            choices=("held-out", "loss", "never"),
+        ),
+    ] = "held-out"
+    stop_loss: Annotated[
+        float,
+        Dial("threshold of stop=loss, nats a completion byte where stop_unit is byte", 0, 100),
+    ] = 0.35
+    stop_unit: Annotated[
+        str, Dial("unit of stop_loss: nats a token or a UTF-8 byte", choices=("token", "byte"))
+    ] = "byte"
+    patience: Annotated[int, Dial("steps without a new best held-out loss before stopping", 1)] = 8
+    train_on_prompt: Annotated[bool, Dial("count the prompt's tokens in the loss too")] = False
+
+
+@dataclass(frozen=True)
+class Sampling(_Section):
+    """How completions are drawn from the current model (Algorithm 1, line 4)."""
+
+    samples: Annotated[
+        int, Dial("completions a demonstration and round (the paper's M)", 1, 64)
+    ] = 10
+    temperature: Annotated[float, Dial("softmax temperature", 0.01, 5)] = 1.0
+    top_p: Annotated[float, Dial("nucleus mass; 1 is off", 0.01, 1)] = 1.0
+    top_k: Annotated[int, Dial("most likely tokens kept; 0 is off", 0)] = 0
+    max_new_tokens: Annotated[int, Dial("tokens a completion at most", 1, 32_768)] = 1024
+    length_factor: Annotated[
+        float, Dial("cap as a multiple of the longest demonstration; 0 is off", 0, 100)
+    ] = 4.0
+    batch_rows: Annotated[int, Dial("completions drawn side by side", 1, 4096)] = 128
+    near_duplicate: Annotated[
+        float,
+        Dial("similarity from which a sample counts as a copy and is dropped; 1 is off", 0, 1),
+    ] = 0.95
+
+
+@dataclass(frozen=True)
+class Update(_Section):
+    """K preference steps a round against the frozen reference (Algorithm 1, lines 5 to 8)."""
+
+    rounds: Annotated[int, Dial("rounds of sampling and updating (T)", 1, 64)] = 4
+    steps: Annotated[int, Dial("preference steps a round (K)", 1, 1000)] = 10
+    pairs: Annotated[int, Dial("comparisons a step (B)", 1, 1024)] = 24
+    learning_rate: Annotated[float, Dial("peak learning rate", 0, 1)] = 1e-6
+    warmup_ratio: Annotated[float, Dial("share of all steps spent warming up", 0, 1)] = 0.25
+    optimizer: Annotated[str, Dial("optimiser", choices=("adamw", "rmsprop"))] = "adamw"
+    beta: Annotated[float, Dial("strength of the leash to the reference", 0.0001, 100)] = 0.05
+    loss: Annotated[str, Dial("TRL's name of the preference loss", choices=LOSSES)] = "sigmoid"
+    sft_weight: Annotated[float, Dial("weight of an added NLL term on the winners", 0, 100)] = 0.0
+    online: Annotated[float, Dial("share of demonstration over newest sample", 0, 1)] = 0.7
+    replay: Annotated[
+        float, Dial("share of demonstration over an earlier round's sample", 0, 1)
+    ] = 0.2
+    intermodel: Annotated[float, Dial("share of later sample over earlier sample", 0, 1)] = 0.1
+    edit: Annotated[
+        float, Dial("share of demonstration over the output it was edited from", 0, 1)
+    ] = 0.0
+    reference: Annotated[
+        str,
+        Dial(
+            "the reference: the warm start for the whole run, or (ablation) the model each round"
+            " begins with",
+            choices=("warm-start", "every-round"),
+        ),
+    ] = "warm-start"
+    resample: Annotated[
+        str,
+        Dial("when to sample: every round, or (ablation) once", choices=("every-round", "once")),
+    ] = "every-round"
+    max_grad_norm: Annotated[float, Dial("gradient norm clip; 0 is off", 0)] = 1.0
+    token_budget: Annotated[int, Dial("tokens a forward pass at most", 256)] = 16_384
+    explode: Annotated[
+        float, Dial("loss from which a run ends early; for ipo, times its first loss", 1)
+    ] = 50.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if sum(self.shares.values()) <= 0:
+            raise ConfigError("All shares of comparisons are 0.", "Give update.online, say, 0.7.")
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Kind of comparison -> its share of the pairs."""
+        return {k: getattr(self, k) for k in ("online", "replay", "intermodel", "edit")}
+
+
+@dataclass(frozen=True)
+class Lora(_Section):
+    """The adapter's shape."""
+
+    rank: Annotated[int, Dial("LoRA rank", 1, 1024)] = 16
+    alpha: Annotated[float, Dial("LoRA alpha", 0.0001, 4096)] = 32.0
+    dropout: Annotated[float, Dial("LoRA dropout, in the warm start only", 0, 0.9)] = 0.0
+    targets: Annotated[
+        str,
+        Dial("which linear layers: attention, all-linear, or comma-separated module names"),
+    ] = "attention"
+
+
+@dataclass(frozen=True)
+class Selection(_Section):
+    """Which candidate becomes the adapter."""
+
+    rule: Annotated[
+        str,
+        Dial(
+            "what ranks candidates that are not degenerate; held-out and mixture fall back to"
+            " stylometric with none held out",
+            choices=("held-out", "stylometric", "mixture", "last"),
+        ),
+    ] = "mixture"
+    held_out: Annotated[
+        int,
+        Dial("demonstrations held out; -1 for none under 4, one for 4 to 7, two from 8", -1, 25),
+    ] = -1
+    sft_long: Annotated[bool, Dial("train the warm start continued as a candidate")] = True
+    samples: Annotated[int, Dial("samples a demonstration to score the last candidates", 1, 64)] = (
+        10
+    )
+    max_length_ratio: Annotated[
+        float, Dial("degenerate when samples are this many times longer or shorter", 1, 100)
+    ] = 2.5
+    max_unfinished: Annotated[float, Dial("degenerate when more samples lack an end", 0, 1)] = 0.5
+    min_distinct: Annotated[
+        float,
+        Dial("degenerate when distinct-2 falls below this share of the demonstrations'", 0, 1),
+    ] = 0.5
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All settings of a run; what a seed and these leave open is the hardware alone."""
+
+    warm_start: WarmStart = field(default_factory=WarmStart)
+    sampling: Sampling = field(default_factory=Sampling)
+    update: Update = field(default_factory=Update)
+    lora: Lora = field(default_factory=Lora)
+    selection: Selection = field(default_factory=Selection)
+    preset: str = "custom"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if type(self.seed) is not int or not 0 <= self.seed < 2**63:
+            raise ConfigError(f"The seed is {self.seed!r}.", "It is a whole number from 0 to 2^63.")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RunConfig:
+        """Build from `to_json`'s form.
+
+        Raises:
+            ConfigError: a section or field is unknown, or a value out of its range.
+        """
+        config = cls(preset=str(data.get("preset", "custom")), seed=data.get("seed", 0))
+        for section, values in data.items():
+            if section not in ("preset", "seed"):
+                config = config._with_values(section, values)
+        return config
+
+    def with_value(self, path: str, value: Any) -> RunConfig:
+        """Return a copy with one setting changed.
+
+        Args:
+            path: "SECTION.FIELD", such as "update.beta".
+            value: of the field's JSON type.
+
+        Raises:
+            ConfigError: no such setting, or a value it does not take.
+        """
+        section, _, name = path.partition(".")
+        return self._with_values(section, {name: value})
+
+    def _with_values(self, section: str, values: Mapping[str, Any]) -> RunConfig:
+        if section not in SECTIONS or not isinstance(values, Mapping):
+            raise ConfigError(
+                f"There is no section {section!r} of settings.",
+                f"Sections are {', '.join(SECTIONS)}; write SECTION.FIELD=JSON.",
+            )
+        part = getattr(self, section)
+        known = [f.name for f in fields(part)]
+        for name in values:
+            if name not in known:
+                raise ConfigError(
+                    f"There is no setting {f'{section}.{name}'!r}.",
+                    f"{section} has {', '.join(known)}.",
+                )
+        return replace(self, **{section: replace(part, **values)})
+
+    def with_setting(self, text: str) -> RunConfig:
+        """Return a copy changed by a command line's "SECTION.FIELD=JSON"; bare words are text."""
+        path, equals, raw = text.partition("=")
+        if not equals:
+            raise ConfigError(f"{text!r} is not SECTION.FIELD=JSON.", "Example: update.beta=0.1")
+        try:
+            value = json.loads(raw)
+        except json.JSONDecodeError:
+            value = raw
+        return self.with_value(path.strip(), value)
+
+
+SECTIONS: dict[str, type[Any]] = {
+    "warm_start": WarmStart,
+    "sampling": Sampling,
+    "update": Update,
+    "lora": Lora,
+    "selection": Selection,
+}
+
+
+def dials(section: str) -> dict[str, Dial]:
+    """Return field name -> `Dial` of a section, in order."""
+    hints = get_type_hints(SECTIONS[section], include_extras=True)
+    return {name: get_args(hint)[1] for name, hint in hints.items() if get_origin(hint)}
+
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    # The paper, v1, appendix C, table 5, nothing of ours: nothing held out, the last round kept.
+    # Its "stop near loss 1.00" is a loss per token; at most 30 steps is the reference code's.
+    "paper": {
+        "warm_start": {
+            "learning_rate": 3e-5,
+            "batch_size": 4,
+            "schedule": "cosine",
+            "warmup_ratio": 0.1,
+            "max_steps": 30,
+            "stop": "loss",
+            "stop_loss": 1.0,
+            "stop_unit": "token",
+        },
+        "sampling": {
+            "samples": 10,
+            "temperature": 1.0,
+            "max_new_tokens": 1024,
+            "length_factor": 0.0,
+            "near_duplicate": 1.0,
+        },
+        "update": {
+            "rounds": 4,
+            "steps": 10,
+            "pairs": 24,
+            "learning_rate": 1e-6,
+            "warmup_ratio": 0.25,
+            "beta": 0.05,
+        },
+        "lora": {"rank": 16, "alpha": 32.0},
+        "selection": {"held_out": 0, "rule": "last"},
+    },
+    # Near the paper's, with our guards; untested on large pre-trained weights so far.
+    "fast": {
+        "warm_start": {"learning_rate": 3e-5, "max_steps": 40},
+        "sampling": {"max_new_tokens": 512},
+        "update": {"learning_rate": 3e-6},
+    },
+    # Settled on the embedded base model by measurement (LAB.md); a 2 M model wants larger steps.
+    "pocket": {
+        "warm_start": {"learning_rate": 2e-3, "max_steps": 30, "stop": "never"},
+        "sampling": {"max_new_tokens": 256},
+        "update": {"learning_rate": 3e-4, "beta": 0.1, "sft_weight": 1.0},
+    },
+}
+
+
+def preset(name: str, seed: int = 0) -> RunConfig:
+    """Return the settings of a preset.
+
+    Args:
+        name: pocket, fast, or paper.
+        seed: of the whole run.
+
+    Raises:
+        ConfigError: no such preset.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"There is no preset {name!r}.", f"Presets: {', '.join(PRESETS)}.")
+    return RunConfig.from_json({**PRESETS[name], "preset": name, "seed": seed})

@@ -1,0 +1,185 @@
+"""All that can happen in a run, as frozen records of ids and numbers, never of text.
+
+The loop yields them; the driver stamps `run_id`, `seq` and `time`; the command line, the app, the
+run record and the card read them. Prompts and completions are read from the folder by its owner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Hold what every event has.
+
+    Args:
+        run_id: id of the run; empty until the driver stamps it.
+        seq: place in the run's stream, from 0; goes on after a resume.
+        time: seconds since the epoch when it was stamped.
+        stage: warm-start, sampling, update, sft-long, scoring, or empty outside a stage.
+        round: t of Algorithm 1, from 0; None outside the rounds.
+        step: optimiser step or batch within the stage, from 1; None where it does not apply.
+    """
+
+    run_id: str = ""
+    seq: int = -1
+    time: float = 0.0
+    stage: str = ""
+    round: int | None = None
+    step: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types, `v` and `type` first."""
+        return {"v": VERSION, "type": type(self).__name__, **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted(Event):
+    """A run begins, or goes on when `resumed`."""
+
+    base_model: str
+    demonstrations: int
+    held_out: int
+    total_stages: int
+    resumed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageStarted(Event):
+    """A stage begins; `total_steps` is the most it can take."""
+
+    index: int
+    total_steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTaken(Event):
+    """An optimiser step was taken; `metrics` are means over its batch.
+
+    In an update: chosen and rejected log-probability (nats a completion), their implicit rewards
+    (beta times the log-ratio to the reference), `accuracy` (share of pairs ordered rightly) and the
+    count of each kind of comparison. In a warm start: `held_out_loss` where one is held out.
+    """
+
+    total_steps: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSampled(Event):
+    """A batch of completions was drawn; `tokens` counts its new tokens."""
+
+    rows: int
+    total_rows: int
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundSampled(Event):
+    """All samples of a round are there; `kept` of `rows` are not near-duplicates."""
+
+    rows: int
+    kept: int
+    copies_of_demonstration: int
+    copies_of_each_other: int
+    unfinished: int
+    mean_tokens: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderMeasured(Event):
+    """Mean implicit reward of the demonstrations and each round's samples, as eq. 2 orders them.
+
+    `rewards` maps demonstrations, round-0, round-1, ... to nats times beta; `ordered` is the share
+    of neighbouring pairs in that chain that stand in the right order.
+    """
+
+    rewards: Mapping[str, float]
+    ordered: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateScored(Event):
+    """A candidate was scored; `scores` are those of algorithm/selection.py."""
+
+    name: str
+    scores: Mapping[str, float]
+    degenerate: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateChosen(Event):
+    """A candidate became the adapter, by `rule`."""
+
+    name: str
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageFinished(Event):
+    """A stage ended after `seconds` of this process's work; `reason` where it ended early."""
+
+    seconds: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noticed(Event):
+    """Something a person should know that stops nothing; `code` is stable, `message` is words."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPaused(Event):
+    """The run is saved and can be resumed."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCancelled(Event):
+    """The run was cancelled; what it had is kept and it can be resumed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFailed(Event):
+    """The run stopped on an error; what it had is kept and it can be resumed."""
+
+    error: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFinished(Event):
+    """The run is done and `adapter/` is there; `stopped_early` says why rounds are missing."""
+
+    chosen: str
+    seconds: float
+    stopped_early: str = ""
+
+
+def event_types() -> dict[str, type[Event]]:
+    """Return type name -> class of every event there is."""
+    return {c.__name__: c for c in Event.__subclasses__()}
+
+
+def from_json(data: Mapping[str, Any]) -> Event:
+    """Build an event from `Event.to_json`'s form; fields of a newer version are left out.
+
+    Raises:
+        KeyError: the type is unknown.
+    """
+    kind = event_types()[data["type"]]
+    names = {f.name for f in fields(kind)}
+    return kind(**{k: v for k, v in data.items() if k in names})

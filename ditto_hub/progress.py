@@ -1,0 +1,94 @@
+"""How far a run is and how long it has still to go, read off its events; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ditto_hub.events import (
+    BatchSampled,
+    Event,
+    RunStarted,
+    StageFinished,
+    StageStarted,
+    StepTaken,
+)
+
+# What a stage that has not run yet is guessed from, until one of its name has.
+LIKE = {"scoring": "sampling", "sft-long": "warm-start"}
+
+
+@dataclass
+class Progress:
+    """Follow a run's events.
+
+    Args:
+        plan: the run's stages in order, as (name, most steps).
+    """
+
+    plan: Sequence[tuple[str, int]] = ()
+    done: int = 0
+    stage: str = ""
+    round: int | None = None
+    step: int = 0
+    total_steps: int = 1
+    loss: float | None = None
+    _began: float = 0.0
+    _now: float = 0.0
+    _per_step: dict[str, list[float]] = field(default_factory=dict)
+
+    def see(self, event: Event) -> None:
+        """Take in the next event."""
+        self._now = event.time
+        if isinstance(event, RunStarted):
+            self._began = event.time
+        elif isinstance(event, StageStarted):
+            self.done, self.stage, self.round = event.index, event.stage, event.round
+            self.step, self.total_steps = 0, max(1, event.total_steps)
+            self._began = event.time
+        elif isinstance(event, StepTaken | BatchSampled):
+            self.step = event.step or 0
+            self.loss = event.loss if isinstance(event, StepTaken) else self.loss
+        elif isinstance(event, StageFinished):
+            steps = max(1, self.step)
+            self._per_step.setdefault(event.stage, []).append(event.seconds / steps)
+            self.done, self.step = self.done + 1, self.total_steps
+
+    @property
+    def fraction(self) -> float:
+        """Share of the run's stages behind it, 0 to 1."""
+        if not self.plan:
+            return 0.0
+        under_way = self.step / self.total_steps if self.done < len(self.plan) else 0.0
+        finished = self.step >= self.total_steps
+        return min(1.0, (self.done + (0.0 if finished else under_way)) / len(self.plan))
+
+    def seconds_left(self) -> float | None:
+        """Return the seconds to go at the pace so far; None while a kind of stage is unknown."""
+        total = 0.0
+        for index, (name, steps) in enumerate(self.plan[self.done :]):
+            known = self._per_step.get(name) or self._per_step.get(LIKE.get(name, ""))
+            left = steps
+            if index == 0 and name == self.stage and 0 < self.step < self.total_steps:
+                left = steps - self.step
+                known = known or [(self._now - self._began) / self.step]
+            if not known:
+                return None
+            total += left * sum(known) / len(known)
+        return total
+
+    def words(self) -> str:
+        """Return one line: stage, round, step, loss, time left."""
+        where = self.stage + (f", round {self.round + 1}" if self.round is not None else "")
+        line = f"{where}: {self.step}/{self.total_steps}"
+        if self.loss is not None and self.stage in ("warm-start", "update", "sft-long"):
+            line += f", loss {self.loss:.3f}"
+        left = self.seconds_left()
+        return line + (f", {clock(left)} left" if left is not None else "")
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as 0:07, 12:30 or 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
