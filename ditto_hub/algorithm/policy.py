@@ -1,0 +1,384 @@
+"""The LoRA model: load, sample, score, snapshot, save at the root.
+
+The base model's weights never change. Sampling merges the adapter into copies of the weights it
+touches and puts the very same tensors back, so that nothing is ever restored by arithmetic.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import set_peft_model_state_dict as load_adapter_tensors
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as tensors_to_bytes
+from transformers.cache_utils import DynamicCache
+from trl.trainer.utils import add_fused_lm_head
+
+from ditto_hub.algorithm.base_model import load_base, lora_targets
+from ditto_hub.algorithm.chat import ChatFormat
+from ditto_hub.algorithm.decoding import (
+    Drawn,
+    collect,
+    inverse_cdf,
+    length_sorted_chunks,
+    pad_rows,
+    uniforms,
+    warpers,
+)
+from ditto_hub.config import Lora, Sampling
+from ditto_hub.errors import BaseModelError
+
+Tensors = dict[str, torch.Tensor]
+Sequences = Sequence[tuple[Sequence[int], Sequence[int]]]
+
+
+class Policy:
+    """A base model with one LoRA adapter, named `default`.
+
+    Args:
+        model: the base model; the adapter is put on it in place.
+        tokenizer: the base model's.
+        lora: the adapter's shape.
+        seed: of the adapter's first weights.
+        base_model: {id, revision} to write into the adapter's config.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        lora: Lora,
+        seed: int,
+        base_model: Mapping[str, Any],
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.format = ChatFormat(tokenizer)
+        self.device = model.device
+        targets = lora_targets(model, lora.targets)
+        self._forward = model.__dict__.get("forward")
+        add_fused_lm_head(model)
+        torch.manual_seed(seed)
+        config = LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha if lora.alpha % 1 else int(lora.alpha),
+            lora_dropout=lora.dropout,
+            target_modules=targets,
+            fan_in_fan_out=any(type(m).__name__ == "Conv1D" for m in model.modules()),
+            task_type="CAUSAL_LM",
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PEFT reads an old name of transformers
+            self.model: PeftModel = get_peft_model(model, config)
+        config.base_model_name_or_path = str(base_model["id"])  # PEFT puts the folder there
+        config.revision = base_model.get("revision")
+        self.model.eval()
+
+    def unload(self) -> None:
+        """Take the adapter off and leave the base model as it was before."""
+        base = self.model.unload()
+        base.__dict__.pop("forward", None)
+        if self._forward is not None:
+            base.forward = self._forward
+
+    # ---- sampling ------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        seeds: Sequence[Sequence[int]],
+        sampling: Sampling,
+        cap: int,
+    ) -> list[list[Drawn]]:
+        """Draw completions side by side, each with its own random generator.
+
+        Every prompt is read once, however many completions it gets; rows that have ended leave
+        the batch. A row's random numbers depend on its seed alone.
+
+        Args:
+            prompts: token ids, one list a prompt.
+            seeds: for each prompt, one seed a completion.
+            sampling: temperature, top-p and top-k.
+            cap: new tokens at most.
+
+        Returns:
+            For each prompt, its completions in the order of its seeds.
+        """
+        self.model.eval()
+        owner = [i for i, mine in enumerate(seeds) for _ in mine]
+        draws = torch.stack([uniforms(s, cap) for mine in seeds for s in mine])
+        with self._merged():
+            drawn = self._decode(prompts, owner, draws, sampling, cap)
+        grouped: list[list[Drawn]] = [[] for _ in prompts]
+        for i, row in zip(owner, drawn, strict=True):
+            grouped[i].append(row)
+        return grouped
+
+    def _decode(
+        self,
+        prompts: Sequence[Sequence[int]],
+        owner: list[int],
+        draws: torch.Tensor,
+        sampling: Sampling,
+        cap: int,
+    ) -> list[Drawn]:
+        ids, mask = pad_rows(prompts, self.format.pad_id, left=True)
+        cache = DynamicCache(config=self.model.config)
+        step = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+        step["position_ids"] = (step["attention_mask"].cumsum(1) - 1).clamp(min=0)
+        logits = self._next_logits(step, cache)
+        rows = torch.tensor(owner, device=self.device)
+        cache.batch_select_indices(rows)
+        logits, mask = logits[rows], step["attention_mask"][rows]
+        position = mask.sum(1)
+        stop = torch.tensor(sorted(self.format.stop_ids), device=self.device)
+        warp = warpers(sampling)
+        draws = draws.to(self.device)
+        alive = torch.arange(len(owner), device=self.device)
+        tokens = torch.full((len(owner), cap), -1, dtype=torch.long, device=self.device)
+        log_probs = torch.zeros(len(owner), dtype=torch.float64, device=self.device)
+        ended = torch.zeros(len(owner), dtype=torch.bool, device=self.device)
+        for t in range(cap):
+            token = inverse_cdf(warp(None, logits), draws[alive, t])  # (R,)
+            chosen = logits.log_softmax(-1).gather(1, token[:, None])[:, 0]
+            going = ~ended[alive]
+            tokens[alive[going], t] = token[going]
+            log_probs[alive[going]] += chosen[going].double()
+            ended[alive] |= torch.isin(token, stop)
+            left = ~ended[alive]
+            n_left = int(left.sum())
+            if n_left == 0 or t == cap - 1:
+                break
+            if n_left <= 0.9 * len(alive):  # rows that have ended leave the batch
+                keep = left.nonzero()[:, 0]
+                cache.batch_select_indices(keep)
+                alive, token, mask, position = (x[keep] for x in (alive, token, mask, position))
+            mask = torch.cat([mask, mask.new_ones(len(alive), 1)], 1)
+            step = {"input_ids": token[:, None], "attention_mask": mask}
+            step["position_ids"] = position[:, None]
+            position = position + 1
+            logits = self._next_logits(step, cache)
+        return collect(tokens, ended, log_probs)
+
+    def _next_logits(self, step: dict[str, torch.Tensor], cache: DynamicCache) -> torch.Tensor:
+        out = self.model(**step, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        logits: torch.Tensor = out.logits[:, -1].float()
+        return logits
+
+    @contextlib.contextmanager
+    def _merged(self) -> Iterator[None]:
+        """Decode from weights with the adapter added in float32; put the same tensors back after.
+
+        In lower precision the sum would round the adapter away, so there it stays beside.
+        """
+        layers = [m for m in self.model.modules() if isinstance(m, LoraLayer)]
+        kept = [(m, m.get_base_layer().weight.data) for m in layers]
+        if any(weight.dtype != torch.float32 for _, weight in kept):
+            yield
+            return
+        active = "default" in self.model.active_adapters and not layers[0].disable_adapters
+        try:
+            if active:
+                for module, weight in kept:
+                    delta = module.get_delta_weight("default")
+                    module.get_base_layer().weight.data = weight + delta
+            with self.model.disable_adapter() if active else contextlib.nullcontext():
+                yield
+        finally:
+            for module, weight in kept:
+                module.get_base_layer().weight.data = weight
+
+    # ---- scoring -------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def log_probs(self, rows: Sequences, token_budget: int = 16_384) -> list[float]:
+        """Return each completion's log-probability after its prompt, in nats, summed over tokens.
+
+        Args:
+            rows: (prompt ids, completion ids).
+            token_budget: tokens a forward pass at most, padding included.
+        """
+        self.model.eval()
+        scores = [0.0] * len(rows)
+        whole = [(*p, *c) for p, c in rows]
+        for chunk in length_sorted_chunks([len(w) for w in whole], token_budget):
+            ids, mask = pad_rows([whole[i] for i in chunk], self.format.pad_id)
+            labels = ids.masked_fill(mask == 0, -100)
+            for k, i in enumerate(chunk):
+                labels[k, : len(rows[i][0])] = -100
+            out = self.model(
+                input_ids=ids.to(self.device),
+                attention_mask=mask.to(self.device),
+                labels=labels.to(self.device),
+                fused_lm_head=True,
+                use_cache=False,
+            )
+            for i, value in zip(chunk, out.log_probs.double().sum(1).tolist(), strict=True):
+                scores[i] = value
+        return scores
+
+    @contextlib.contextmanager
+    def adapter_off(self) -> Iterator[None]:
+        """Be the base model, logit for logit, inside the block."""
+        with self.model.disable_adapter():
+            yield
+
+    @contextlib.contextmanager
+    def as_adapter(self, tensors: Tensors) -> Iterator[None]:
+        """Wear another adapter of the same shape inside the block."""
+        mine = self.snapshot()
+        self.restore(tensors)
+        try:
+            yield
+        finally:
+            self.restore(mine)
+
+    @contextlib.contextmanager
+    def dropout_off(self) -> Iterator[None]:
+        """Train without dropout inside the block: a preference loss compares log-probabilities."""
+        kept = [(m, m.p) for m in self.model.modules() if isinstance(m, torch.nn.Dropout)]
+        for module, _ in kept:
+            module.p = 0.0
+        try:
+            yield
+        finally:
+            for module, p in kept:
+                module.p = p
+
+    # ---- weights -------------------------------------------------------------------------------
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Return the adapter's parameters, in a fixed order."""
+        return [p for _, p in sorted(self.model.named_parameters()) if p.requires_grad]
+
+    def snapshot(self) -> Tensors:
+        """Return copies of the adapter's tensors on the CPU, under PEFT's names."""
+        state = get_peft_model_state_dict(
+            self.model, adapter_name="default", save_embedding_layers=False
+        )
+        return {name: state[name].detach().cpu().clone() for name in sorted(state)}
+
+    def restore(self, tensors: Tensors) -> None:
+        """Put a snapshot's tensors into the adapter.
+
+        Raises:
+            BaseModelError: they are of another shape.
+        """
+        mine = set(get_peft_model_state_dict(self.model, adapter_name="default"))
+        strange, missing = sorted(set(tensors) - mine), sorted(mine - set(tensors))
+        if strange or missing:
+            fault = (
+                f"has the layer {strange[0]}, which" if strange else f"lacks {missing[0]}, which"
+            )
+            raise BaseModelError(
+                f"The saved adapter {fault} this run's {'does not' if strange else 'has'}.",
+                "Was the base model changed, or lora.targets?",
+            )
+        try:
+            load_adapter_tensors(self.model, dict(tensors), adapter_name="default")
+        except RuntimeError as error:
+            raise BaseModelError(
+                "The saved adapter does not fit this base model.", "Was the base model changed?"
+            ) from error
+
+    def load_adapter(self, folder: Path) -> None:
+        """Put the adapter of a folder into this policy."""
+        self.restore(tensors_from_bytes((folder / "adapter_model.safetensors").read_bytes()))
+
+    def adapter_files(self) -> dict[str, bytes]:
+        """Return the files that plain PEFT loads, the same bytes for the same weights."""
+        config = self.model.peft_config["default"].to_dict()
+        config["inference_mode"] = True
+        plain = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
+        text = json.dumps(plain, indent=2, sort_keys=True, default=str) + "\n"
+        return {
+            "adapter_config.json": text.encode(),
+            "adapter_model.safetensors": tensors_to_bytes(self.snapshot(), {"format": "pt"}),
+        }
+
+    def tokenizer_files(self) -> dict[str, bytes]:
+        """Return the tokenizer's files, chat template included."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.tokenizer.save_pretrained(folder)
+            return {p.name: p.read_bytes() for p in sorted(Path(folder).iterdir())}
+
+    @property
+    def dtype_name(self) -> str:
+        """The base model's dtype, such as "float32"."""
+        return str(self.model.dtype).removeprefix("torch.")
+
+    def device_name(self) -> str:
+        """Return the device in words, such as a GPU's name or the CPU with its threads."""
+        if self.device.type == "cuda":
+            name: str = torch.cuda.get_device_name(self.device)
+            return name
+        if self.device.type == "cpu":
+            return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+        return str(self.device.type)
+
+    @torch.no_grad()
+    def probe(self, prompts: Sequence[Sequence[int]]) -> bytes:
+        """Return what a load-back is compared with: last-position logits, adapter on and off.
+
+        Args:
+            prompts: token ids, one list a row.
+
+        Returns:
+            A safetensors file: input_ids and attention_mask (R, L), adapter_on and adapter_off
+            (R, V) float32; dtype and device in its metadata.
+        """
+        self.model.eval()
+        rows = [self._last_logits(p) for p in prompts]
+        with self.adapter_off():
+            off = [self._last_logits(p) for p in prompts]
+        ids, mask = pad_rows(prompts, self.format.pad_id)
+        tensors = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "adapter_on": torch.stack(rows),
+            "adapter_off": torch.stack(off),
+        }
+        about = {"dtype": self.dtype_name, "device": self.device.type}
+        return tensors_to_bytes(tensors, about)
+
+    def _last_logits(self, prompt: Sequence[int]) -> torch.Tensor:
+        ids = torch.tensor([list(prompt)], device=self.device)
+        out = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+        logits: torch.Tensor = out.logits[0, -1].float().cpu()
+        return logits
+
+
+def load_adapter_folder(folder: Path, token: str | bool | None = None) -> Policy:
+    """Load an adapter's base model and put the adapter on it.
+
+    Args:
+        folder: with adapter_config.json and adapter_model.safetensors at its root.
+        token: of the Hub, for a private or gated base model.
+
+    Raises:
+        BaseModelError: the folder is damaged, or its base model cannot be loaded or does not fit.
+    """
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        lora = Lora(
+            rank=int(config["r"]),
+            alpha=float(config["lora_alpha"]),
+            targets=",".join(sorted(config["target_modules"])),
+        )
+        base = {"id": config["base_model_name_or_path"], "revision": config.get("revision")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BaseModelError(f"{folder / 'adapter_config.json'} is damaged: {error}.") from error
+    model, tokenizer = load_base(base, token=token)
+    policy = Policy(model, tokenizer, lora, 0, base)
+    policy.load_adapter(folder)
+    return policy

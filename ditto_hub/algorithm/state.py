@@ -1,0 +1,200 @@
+"""What the loop knows at any moment: enough to stop between any two steps and go on elsewhere.
+
+On disk a state is one safetensors file: the tensors by name, and everything else as JSON in its
+metadata. No pickle.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as tensors_to_bytes
+
+from ditto_hub.algorithm.policy import Policy, Tensors
+from ditto_hub.algorithm.rollout import DEMONSTRATION, ORIGINAL, Rollout
+from ditto_hub.algorithm.steps import Stepper
+from ditto_hub.config import RunConfig
+from ditto_hub.demos import Demonstration, DemoSet
+from ditto_hub.errors import RunError
+
+STATE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file the run folder is to hold: path relative to it, and content."""
+
+    path: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A point where the loop may stop; `save` returns its state while the loop waits here.
+
+    Args:
+        save: builds the state's bytes.
+        boundary: whether a stage has just ended, where the driver always saves.
+    """
+
+    save: Callable[[], bytes]
+    boundary: bool = False
+
+
+@dataclass
+class Progress:
+    """Hold what changes while the loop runs and is not a tensor.
+
+    Args:
+        done: keys of the stages that have ended.
+        step: steps or batches done in the stage under way.
+        rows: demonstrations, originals, and all rollouts that may be compared.
+        partial: rollouts of the sampling under way.
+        steps_by_kinds: "online,replay,..." -> update steps taken with those kinds present.
+        best_loss: lowest held-out loss of the warm start so far, with the step it was at.
+        losses: the warm start's batch losses so far.
+        candidates: name -> {scores, degenerate}.
+        stopped_early: why the rounds ended before T.
+    """
+
+    done: list[str] = field(default_factory=list)
+    step: int = 0
+    rows: list[Rollout] = field(default_factory=list)
+    partial: list[Rollout] = field(default_factory=list)
+    steps_by_kinds: dict[str, int] = field(default_factory=dict)
+    best_loss: float | None = None
+    best_step: int = 0
+    losses: list[float] = field(default_factory=list)
+    candidates: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stopped_early: str = ""
+
+
+class Work:
+    """Everything a stage works on.
+
+    Args:
+        policy: the model; its adapter is pi.
+        demos: with their split.
+        config: of the run.
+    """
+
+    def __init__(self, policy: Policy, demos: DemoSet, config: RunConfig) -> None:
+        self.policy = policy
+        self.config = config
+        self.train: Sequence[Demonstration] = demos.train
+        self.held_out: Sequence[Demonstration] = demos.held_out
+        self.progress = Progress()
+        self.pi_0: Tensors = {}
+        self.moved_reference: Tensors = {}
+        self.best: Tensors = {}
+        self.stepper: Stepper | None = None
+        self.pending_optimizer: Tensors = {}
+        self._trainers: dict[str, Any] = {}
+        self.held_out_rows = [_row(policy, d, -1, DEMONSTRATION) for d in self.held_out]
+
+    def begin(self) -> None:
+        """Put the demonstrations, and the originals they were edited from, into the rows."""
+        rows = [_row(self.policy, d, i, DEMONSTRATION) for i, d in enumerate(self.train)]
+        for i, demo in enumerate(self.train):
+            if demo.original:
+                edited = replace(demo, completion=demo.original)
+                rows.append(_row(self.policy, edited, i, ORIGINAL))
+        self.progress.rows = rows
+
+    @property
+    def reference(self) -> Tensors:
+        """The reference's adapter: pi_0 for the whole run, save in the ablation that moves it."""
+        return self.moved_reference or self.pi_0
+
+    @property
+    def demo_rows(self) -> list[Rollout]:
+        """The demonstrations' rows, by index."""
+        return [r for r in self.progress.rows if r.round == DEMONSTRATION]
+
+    def trainer(self, kind: str, build: Callable[[Policy], Any]) -> Any:
+        """Return this process's trainer of a kind, built when first asked for."""
+        if kind not in self._trainers:
+            self._trainers[kind] = build(self.policy)
+        return self._trainers[kind]
+
+    def take_stepper(self, build: Callable[[], Stepper]) -> Stepper:
+        """Return the optimiser under way, or a new one that goes on from a loaded state."""
+        if self.stepper is None:
+            self.stepper = build()
+            if self.pending_optimizer:
+                self.stepper.load_state(self.pending_optimizer)
+                self.pending_optimizer = {}
+        return self.stepper
+
+    def drop_stepper(self) -> None:
+        """Forget the optimiser: the next stage that trains begins with a fresh one."""
+        self.stepper = None
+        self.pending_optimizer = {}
+
+    def checkpoint(self, boundary: bool = False) -> Checkpoint:
+        """Return the point where the loop stands."""
+        return Checkpoint(self.to_bytes, boundary)
+
+    def to_bytes(self) -> bytes:
+        """Return the state as one safetensors file."""
+        parts = {
+            "adapter": self.policy.snapshot(),
+            "pi_0": self.pi_0,
+            "reference": self.moved_reference,
+            "best": self.best,
+            "optimizer": self.stepper.state() if self.stepper else self.pending_optimizer,
+        }
+        tensors = {f"{part}/{k}": v for part, group in parts.items() for k, v in group.items()}
+        plain = {"version": STATE_VERSION, "progress": asdict(self.progress)}
+        return tensors_to_bytes(tensors, {"state": json.dumps(plain)})
+
+    def load_bytes(self, data: bytes) -> None:
+        """Go on from what `to_bytes` returned.
+
+        Raises:
+            RunError: the bytes are damaged or of a newer version.
+        """
+        self.progress, parts = _read_state(data)
+        self.policy.restore(parts["adapter"])
+        self.pi_0, self.moved_reference = parts["pi_0"], parts["reference"]
+        self.best = parts["best"]
+        self.pending_optimizer = parts["optimizer"]
+
+
+def _read_state(data: bytes) -> tuple[Progress, dict[str, Tensors]]:
+    names = ("adapter", "pi_0", "reference", "best", "optimizer")
+    parts: dict[str, Tensors] = {name: {} for name in names}
+    try:
+        header = int.from_bytes(data[:8], "little")
+        plain = json.loads(json.loads(data[8 : 8 + header])["__metadata__"]["state"])
+        if plain["version"] > STATE_VERSION:
+            raise RunError(
+                f"The saved state has version {plain['version']}; this program reads up to"
+                f" {STATE_VERSION}.",
+                "Install a newer ditto-hub.",
+            )
+        for name, value in tensors_from_bytes(data).items():
+            part, _, key = name.partition("/")
+            parts[part][key] = value
+        progress = plain["progress"]
+        for key in ("rows", "partial"):
+            progress[key] = [Rollout.from_json(row) for row in progress[key]]
+        return Progress(**progress), parts
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"The saved state is damaged: {error}.", "Start the run anew.") from error
+
+
+def _row(policy: Policy, demo: Demonstration, index: int, kind: int) -> Rollout:
+    encoded = policy.format.encode(demo.prompt, demo.completion)
+    return Rollout(
+        demo=index,
+        round=kind,
+        prompt_ids=tuple(encoded.prompt_ids),
+        completion_ids=tuple(encoded.completion_ids),
+        text=demo.completion,
+    )

@@ -1,0 +1,268 @@
+"""What a backend is, and the driver that saves what the loop yields.
+
+The loop computes and yields; the driver stamps its events, writes its artifacts and its state
+through runs.py, and starts it again from any saved state. A backend decides where that happens.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ditto_hub import events as ev
+from ditto_hub.errors import DittoError, RunError, StorageError
+from ditto_hub.runs import Run
+
+if TYPE_CHECKING:
+    from ditto_hub.algorithm.policy import Policy
+
+log = logging.getLogger(__name__)
+PACKAGES = ("ditto-hub", "torch", "transformers", "peft", "trl", "accelerate")
+
+
+class Backend(Protocol):
+    """A place where runs execute."""
+
+    def drive(
+        self, run: Run, should_stop: Callable[[], str], token: str | None = None
+    ) -> Iterator[ev.Event]:
+        """Work on a run until it ends or is told to stop.
+
+        Args:
+            run: created, paused, cancelled or failed.
+            should_stop: asked at every checkpoint; a reason pauses the run, "" goes on, and
+                "cancel" cancels it.
+            token: of the Hub, to read a private base model.
+        """
+        ...
+
+
+class Driver:
+    """Drive one run in this process.
+
+    Args:
+        run: whose folder is written.
+        open_policy: loads the base model and puts an adapter of the run's shape on it.
+        should_stop: see `Backend.drive`.
+        save_every_s: seconds between two saves of the state within a stage.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        open_policy: Callable[[Run], Policy],
+        should_stop: Callable[[], str] = lambda: "",
+        save_every_s: float = 5.0,
+    ) -> None:
+        self.run = run
+        self.open_policy = open_policy
+        self.should_stop = should_stop
+        self.save_every_s = save_every_s
+        self._seq = 0
+        self._stage = ""
+        self._since = 0.0
+
+    def events(self) -> Iterator[ev.Event]:
+        """Yield the run's events until it finishes, pauses, or fails; closing this pauses it.
+
+        Raises:
+            RunError: the run cannot be resumed, or somebody else is working on it.
+            DittoError: whatever stopped it, after a `RunFailed` event.
+        """
+        run = self.run
+        with run.lock():
+            run.record = Run.load(run.folder).record  # another process may have worked meanwhile
+            if run.record.status == "finished":
+                raise RunError(f"Run {run.record.id} is finished.", "There is nothing to resume.")
+            run.sweep()
+            yield from self._locked()
+
+    def _locked(self) -> Iterator[ev.Event]:
+        run, record = self.run, self.run.record
+        self._seq = run.next_seq()
+        resumed = run.load_state() is not None
+        record.status, record.error = "running", None
+        record.versions = versions()
+        run.save_record()
+        try:
+            policy = self.open_policy(run)
+            record.hardware = hardware(policy)
+            yield self._put(self._started(resumed))
+            yield from self._loop(policy)
+        except GeneratorExit:
+            if record.status == "running":
+                self._end("paused")
+            raise
+        except KeyboardInterrupt:
+            if record.status == "running":
+                self._end("paused", ev.RunPaused(reason="interrupted"))
+            raise
+        except Exception as error:  # the backend's boundary: told as an event, raised for operators
+            yield from self._fail(error)
+            raise
+
+    def _loop(self, policy: Policy) -> Iterator[ev.Event]:
+        from ditto_hub.algorithm.loop import ditto
+        from ditto_hub.algorithm.state import Artifact, Checkpoint
+
+        run = self.run
+        loop = ditto(policy, run.demos(), run.config, run.load_state())
+        saved = self._since = time.monotonic()
+        try:
+            for item in loop:
+                if isinstance(item, ev.Event):
+                    yield self._put(item)
+                elif isinstance(item, Artifact):
+                    run.write(item.path, item.data)
+                elif isinstance(item, Checkpoint):
+                    why = self.should_stop()
+                    if why or item.boundary or time.monotonic() - saved >= self.save_every_s:
+                        self._save(item)
+                        saved = time.monotonic()
+                    if why:
+                        yield self._stop(why)
+                        return
+        except GeneratorExit:
+            for item in loop if run.record.status == "running" else ():
+                if isinstance(item, ev.Event):  # on to the next point where it may stop
+                    self._put(item)
+                elif isinstance(item, Artifact):
+                    run.write(item.path, item.data)
+                elif isinstance(item, Checkpoint):
+                    self._save(item)
+                    break
+            raise
+        self._clock("")
+        yield from self._finish(policy)
+
+    def _started(self, resumed: bool) -> ev.RunStarted:
+        from ditto_hub.algorithm.loop import plan
+
+        demos = self.run.demos()
+        return ev.RunStarted(
+            base_model=str(self.run.record.base_model["id"]),
+            demonstrations=len(demos.train),
+            held_out=len(demos.held_out),
+            total_stages=len(plan(self.run.config)),
+            resumed=resumed,
+        )
+
+    def _finish(self, policy: Policy) -> Iterator[ev.Event]:
+        """Write the chosen adapter and its probe; the run is done."""
+        run, record = self.run, self.run.record
+        assert record.chosen is not None
+        folder = run.candidate(record.chosen)
+        policy.load_adapter(folder)
+        files = {f: (folder / f).read_bytes() for f in ADAPTER_FILES}
+        run.replace_folder("adapter", {**policy.tokenizer_files(), **files})
+        prompts = [policy.format.prompt_ids(demo.prompt) for demo in run.demos().train[:3]]
+        run.write("probe.safetensors", policy.probe(prompts))
+        seconds = sum(record.stage_seconds.values())
+        record.status = "finished"
+        done = ev.RunFinished(
+            chosen=record.chosen, seconds=seconds, stopped_early=record.stopped_early
+        )
+        event = self._put(done)
+        run.save_record()
+        run.clear_state()
+        yield event
+
+    def _put(self, event: ev.Event) -> ev.Event:
+        """Stamp an event, write it down, and fold it into the record."""
+        record = self.run.record
+        event = replace(event, run_id=record.id, seq=self._seq, time=time.time())
+        self._seq += 1
+        self.run.append_events([event])
+        if isinstance(event, ev.StageStarted):
+            self._clock(event.stage)
+        elif isinstance(event, ev.StageFinished):
+            self._clock("")
+            if event.reason and event.stage in ("sampling", "update"):
+                record.stopped_early = event.reason
+        fold(record, event)
+        if isinstance(event, ev.StageFinished | ev.CandidateScored | ev.CandidateChosen):
+            self.run.save_record()
+        return event
+
+    def _clock(self, stage: str) -> None:
+        """Add the time since the last call to the stage that ran, and begin another."""
+        now = time.monotonic()
+        if self._stage:
+            seconds = self.run.record.stage_seconds
+            seconds[self._stage] = seconds.get(self._stage, 0.0) + now - self._since
+        self._stage, self._since = stage, now
+
+    def _save(self, point: Any) -> None:
+        self._clock(self._stage)
+        self.run.save_state(point.save())
+        self.run.save_record()
+
+    def _stop(self, why: str) -> ev.Event:
+        event: ev.Event = ev.RunPaused(reason=why)
+        if why == "cancel":
+            event = ev.RunCancelled()
+        return self._end("cancelled" if why == "cancel" else "paused", event)
+
+    def _end(self, status: str, event: ev.Event | None = None) -> ev.Event:
+        self._clock("")
+        self.run.record.status = status
+        event = self._put(event or ev.RunPaused(reason="closed"))
+        self.run.save_record()
+        return event
+
+    def _fail(self, error: Exception) -> Iterator[ev.Event]:
+        what = error.what if isinstance(error, DittoError) else type(error).__name__
+        if not isinstance(error, DittoError):
+            log.exception("run %s failed", self.run.record.id)
+        self.run.record.error = {"type": type(error).__name__, "message": what}
+        try:
+            yield self._end("failed", ev.RunFailed(error=type(error).__name__, message=what))
+        except StorageError:
+            log.error("run %s failed and its folder cannot be written", self.run.record.id)
+
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def fold(record: Any, event: ev.Event) -> None:
+    """Fold one event into the run record."""
+    if isinstance(event, ev.StageFinished):
+        entry = {"name": event.stage, "round": event.round, "seconds": event.seconds}
+        same = [s for s in record.stages if (s["name"], s["round"]) != (event.stage, event.round)]
+        record.stages = [*same, {**entry, "reason": event.reason}]
+    elif isinstance(event, ev.CandidateScored):
+        record.candidates[event.name] = {
+            "scores": dict(event.scores),
+            "degenerate": event.degenerate,
+            "round": event.round,
+        }
+    elif isinstance(event, ev.OrderMeasured):
+        same = [o for o in record.order if o["round"] != event.round]
+        measured = {"rewards": dict(event.rewards), "ordered": event.ordered}
+        record.order = [*same, {"round": event.round, **measured}]
+    elif isinstance(event, ev.CandidateChosen):
+        record.chosen = event.name
+        record.chosen_rule, record.chosen_reason = event.rule, event.reason
+    elif isinstance(event, ev.Noticed):
+        record.notices.append({"code": event.code, "message": event.message})
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages a result depends on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def hardware(policy: Policy) -> dict[str, Any]:
+    """Return what the run executes on."""
+    return {"device": policy.device.type, "name": policy.device_name(), "dtype": policy.dtype_name}
