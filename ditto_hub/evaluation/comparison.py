@@ -1,0 +1,309 @@
+"""Compare methods: write, judge, count, saving as it goes, so that it can be stopped anywhere.
+
+`compare_methods` is a generator. It yields progress, and each judge's evaluation whenever there is
+more of it, which the caller saves; started again with what was saved, it repeats nothing.
+"""
+
+from __future__ import annotations
+
+import datetime
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from typing import Any
+
+from ditto_hub.errors import ChatTemplateError, ConfigError, JudgeError, RunError
+from ditto_hub.evaluation.degeneration import measure
+from ditto_hub.evaluation.judges import Judge, ScoringJudge, judge_pair
+from ditto_hub.evaluation.methods import Studio, find_method
+from ditto_hub.evaluation.winrate import all_win_rates, mean_scores
+from ditto_hub.results import (
+    Answer,
+    Evaluation,
+    EvaluationPrompt,
+    JudgedPair,
+    Rating,
+    file_name,
+    tally,
+)
+
+PAIRS_A_SAVE = 20  # of a machine's verdicts; a person's are saved one by one
+
+
+@dataclass(frozen=True)
+class Brief:
+    """Say what to compare.
+
+    Args:
+        methods: names of `METHODS`, or round-N, in the order of the table.
+        prompts: from `prepare_prompts`.
+        prompts_source: user, model-written or shipped.
+        prompts_independent: they had no part in training, stopping or selection.
+        samples: answers a method gives to each prompt.
+        seed: of the sampling, the order of judging and the bootstrap.
+        focus: judge only pairs with this method; empty for all pairs.
+        max_pairs: judge at most so many, drawn by the seed; 0 for all.
+        settings: all else that an answer depends on (sampling, length cap, which candidate stands
+            for DITTO); a saved evaluation with other settings is not continued.
+        notes: sentences that a reader of the result must know.
+    """
+
+    methods: tuple[str, ...]
+    prompts: tuple[EvaluationPrompt, ...]
+    prompts_source: str = "user"
+    prompts_independent: bool = True
+    samples: int = 4
+    seed: int = 0
+    focus: str = ""
+    max_pairs: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Say how far a comparison is.
+
+    Args:
+        step: writing or judging.
+        name: of the method or the judge.
+        done: answers or pairs so far.
+        total: of them.
+    """
+
+    step: str
+    name: str
+    done: int
+    total: int
+
+
+PairKey = tuple[str, str, str, int, int]
+
+
+def compare_methods(
+    brief: Brief,
+    studio: Studio,
+    judges: Sequence[Judge],
+    earlier: Iterable[Evaluation] = (),
+) -> Iterator[Progress | Evaluation]:
+    """Compare methods under each judge.
+
+    Args:
+        brief: what to compare.
+        studio: the model at work.
+        judges: each makes an evaluation of its own.
+        earlier: saved evaluations of the same run; what they hold of the same is taken over.
+
+    Yields:
+        Progress, and evaluations to save; of each judge the last one yielded stands, and it is
+        `complete` unless the judge failed.
+
+    Raises:
+        ConfigError: an unknown method, or fewer than two names.
+        RunError: no method could write anything.
+        JudgeError: a judge failed; raised when the others have finished, its part being saved.
+    """
+    _check(brief)
+    known = {e.judge: e for e in earlier if _same_question(e, brief)}
+    drafts = {judge.name: _draft(brief, judge, known.get(judge.name)) for judge in judges}
+    answers: dict[str, tuple[Answer, ...]] = {}
+    missing: dict[str, str] = {}
+    for done, method in enumerate(brief.methods, 1):
+        try:
+            answers[method] = _answers(brief, studio, method, list(known.values()))
+        except (RunError, ConfigError, ChatTemplateError) as error:
+            missing[method] = str(error)
+        for name, draft in drafts.items():
+            drafts[name] = _with_answers(draft, answers, missing)
+            yield drafts[name]
+        yield Progress("writing", method, done, len(brief.methods))
+    if not answers:
+        raise RunError(f"No method could be evaluated: {'; '.join(missing.values())}")
+    degeneration = _degeneration(studio, answers)
+    failures: list[JudgeError] = []
+    for judge in judges:
+        draft = replace(drafts[judge.name], degeneration=degeneration)
+        yield from _judge_all(brief, judge, draft, failures)
+    if failures:
+        raise failures[0]
+
+
+def pairs_to_judge(
+    brief: Brief, answers: Sequence[Answer]
+) -> list[tuple[EvaluationPrompt, Answer, Answer]]:
+    """Return which answers meet: sample k of a method with sample k of another, on each prompt.
+
+    The order is shuffled by the seed, so that what is judged before an interruption, or before a
+    person has had enough, is a fair part of the whole.
+    """
+    by_key = {(a.method, a.prompt_id, a.sample): a for a in answers}
+    found = []
+    for a, b in combinations(brief.methods, 2):
+        if brief.focus and brief.focus not in (a, b):
+            continue
+        for prompt in brief.prompts:
+            for k in range(brief.samples):
+                first, second = by_key.get((a, prompt.id, k)), by_key.get((b, prompt.id, k))
+                if first and second:
+                    found.append((prompt, first, second))
+    random.Random(brief.seed).shuffle(found)
+    return found[: brief.max_pairs] if brief.max_pairs else found
+
+
+def count(brief: Brief, evaluation: Evaluation) -> Evaluation:
+    """Return an evaluation with its scores, win rates and tally counted from its rows.
+
+    Scores and `win_rates` count prompts not seen in training, `seen_win_rates` the others.
+    """
+    seen = {prompt.id for prompt in brief.prompts if prompt.seen}
+    new = [pair for pair in evaluation.pairs if pair.prompt_id not in seen]
+    old = [pair for pair in evaluation.pairs if pair.prompt_id in seen]
+    ratings = [rating for rating in evaluation.ratings if rating.prompt_id not in seen]
+    return replace(
+        evaluation,
+        scores=mean_scores(ratings, brief.methods, seed=brief.seed),
+        win_rates=all_win_rates(new, brief.methods, seed=brief.seed),
+        seen_win_rates=all_win_rates(old, brief.methods, seed=brief.seed),
+        tally=tally(evaluation.pairs),
+    )
+
+
+def _check(brief: Brief) -> None:
+    for method in brief.methods:
+        find_method(method)
+    if len(set(brief.methods)) != len(brief.methods):
+        raise ConfigError("A method is named twice.", "Name each once.")
+    if not brief.methods or brief.samples < 1:
+        raise ConfigError("There is nothing to compare.", "Name methods, and at least one sample.")
+    if brief.focus and brief.focus not in brief.methods:
+        raise ConfigError(f"The method {brief.focus!r} is not among those compared.")
+    if not brief.prompts:
+        raise ConfigError("There is no prompt to evaluate on.", "Give some with --prompts FILE.")
+
+
+def _same_question(evaluation: Evaluation, brief: Brief) -> bool:
+    mine = (brief.prompts, brief.samples, brief.seed, dict(brief.settings))
+    its = (evaluation.prompts, evaluation.samples, evaluation.seed, dict(evaluation.settings))
+    return mine == its
+
+
+def _draft(brief: Brief, judge: Judge, earlier: Evaluation | None) -> Evaluation:
+    """Begin an evaluation, with what an earlier one under the same judge had found."""
+    kept = earlier if earlier and earlier.grammar_hash == judge.grammar_hash else None
+    return Evaluation(
+        name=file_name(judge.name),
+        judge=judge.name,
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        prompts_source=brief.prompts_source,
+        prompts_independent=brief.prompts_independent,
+        methods=brief.methods,
+        prompts=brief.prompts,
+        samples=brief.samples,
+        seed=brief.seed,
+        settings=dict(brief.settings),
+        answers=kept.answers if kept else (),
+        pairs=kept.pairs if kept else (),
+        notes=(*brief.notes, *_notes(brief)),
+        grammar_hash=judge.grammar_hash,
+    )
+
+
+def _notes(brief: Brief) -> list[str]:
+    seen = sum(prompt.seen for prompt in brief.prompts)
+    if not seen:
+        return []
+    asked = "1 prompt" if seen == 1 else f"{seen} prompts"
+    return [f"{asked} stood among the demonstrations and counted apart."]
+
+
+def _answers(
+    brief: Brief, studio: Studio, method: str, earlier: Sequence[Evaluation]
+) -> tuple[Answer, ...]:
+    """Let a method write, or take over what it wrote for the same question before."""
+    for evaluation in earlier:
+        kept = tuple(evaluation.answered(method))
+        if len(kept) == len(brief.prompts) * brief.samples:
+            return kept
+    writer = find_method(method).make(studio)
+    texts = writer([prompt.messages for prompt in brief.prompts], brief.samples, brief.seed)
+    return tuple(
+        Answer(method, prompt.id, k, text)
+        for prompt, drawn in zip(brief.prompts, texts, strict=True)
+        for k, text in enumerate(drawn)
+    )
+
+
+def _with_answers(
+    draft: Evaluation, answers: Mapping[str, tuple[Answer, ...]], missing: Mapping[str, str]
+) -> Evaluation:
+    """Put in what was written; keep earlier answers of methods that have not had their turn.
+
+    Earlier verdicts on texts that are no longer there go.
+    """
+    turned = {*answers, *missing}
+    waiting = [answer for answer in draft.answers if answer.method not in turned]
+    now = (*(answer for rows in answers.values() for answer in rows), *waiting)
+    gone = {(a.method, a.prompt_id, a.sample) for a in set(draft.answers) - set(now)}
+    pairs = tuple(
+        pair
+        for pair in draft.pairs
+        if (pair.a, pair.prompt_id, pair.sample_a) not in gone
+        and (pair.b, pair.prompt_id, pair.sample_b) not in gone
+    )
+    return replace(draft, answers=now, pairs=pairs, missing=dict(missing))
+
+
+def _degeneration(
+    studio: Studio, answers: Mapping[str, Sequence[Answer]]
+) -> dict[str, dict[str, float]]:
+    own = [demo.completion for demo in studio.demonstrations]
+    return {method: measure([a.text for a in rows], own) for method, rows in answers.items()}
+
+
+def _judge_all(
+    brief: Brief, judge: Judge, draft: Evaluation, failures: list[JudgeError]
+) -> Iterator[Progress | Evaluation]:
+    """Judge every pair that is not judged yet; a judge that fails leaves what it has."""
+    answers = [a for a in draft.answers if a.method in draft.degeneration]
+    wanted = pairs_to_judge(brief, answers)
+    before = {_pair_key(pair): pair for pair in draft.pairs}
+    judged: list[JudgedPair] = []
+    size = 1 if judge.asks_once else PAIRS_A_SAVE
+    draft = replace(draft, answers=tuple(answers), ratings=())
+    try:
+        draft = replace(draft, ratings=_rate(judge, brief, answers))
+        for prompt, a, b in wanted:
+            kept = before.get((prompt.id, a.method, b.method, a.sample, b.sample))
+            judged.append(kept or judge_pair(judge, prompt, a, b))
+            if len(judged) % size == 0:
+                yield replace(draft, pairs=_all_pairs(judged, before))
+                yield Progress("judging", judge.name, len(judged), len(wanted))
+    except JudgeError as error:
+        failures.append(error)
+        note = f"{error.what} {len(judged)} of {len(wanted)} pairs were judged."
+        draft = replace(draft, notes=(*draft.notes, note))
+        yield count(brief, replace(draft, pairs=_all_pairs(judged, before)))
+        return
+    yield count(brief, replace(draft, pairs=tuple(judged), complete=True))
+    yield Progress("judging", judge.name, len(judged), len(wanted))
+
+
+def _rate(judge: Judge, brief: Brief, answers: Sequence[Answer]) -> tuple[Rating, ...]:
+    if not isinstance(judge, ScoringJudge):
+        return ()
+    prompts = {prompt.id: prompt.messages for prompt in brief.prompts}
+    return tuple(
+        Rating(a.method, a.prompt_id, a.sample, judge.marks(prompts[a.prompt_id], a.text))
+        for a in answers
+    )
+
+
+def _pair_key(pair: JudgedPair) -> PairKey:
+    return pair.prompt_id, pair.a, pair.b, pair.sample_a, pair.sample_b
+
+
+def _all_pairs(
+    judged: Sequence[JudgedPair], before: Mapping[PairKey, JudgedPair]
+) -> tuple[JudgedPair, ...]:
+    return tuple({**before, **{_pair_key(pair): pair for pair in judged}}.values())

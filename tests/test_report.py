@@ -1,0 +1,150 @@
+"""Tables and plots of an evaluation, as they are shown."""
+
+from __future__ import annotations
+
+import io
+import struct
+import sys
+from dataclasses import replace
+
+import pytest
+from test_comparison import Marker, brief, final
+from test_methods import Echo
+
+from ditto_hub.evaluation.report import (
+    COLUMNS,
+    plot_rounds,
+    plot_win_rates,
+    remarks,
+    rows,
+    to_markdown,
+    to_text,
+)
+from ditto_hub.evaluation.winrate import win_rate
+from ditto_hub.results import Evaluation, JudgedPair, JudgeTally
+
+RATES = [
+    win_rate([JudgedPair(f"p{i}", "ditto", m, 0, 0, v, v) for i, v in enumerate("aab")], "ditto", m)
+    for m in ("sft", "few-shot")
+]
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> Evaluation:
+    made = brief(methods=("zero-shot", "spin", "ditto"))
+    return replace(final(made, Echo(), [Marker("ranker")])["ranker"], date="2026-11-22")
+
+
+def size(png: bytes) -> tuple[int, int]:
+    """Read width and height off a PNG's header."""
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", png[16:24])
+    return width, height
+
+
+def test_rows_of_the_table(evaluation: Evaluation) -> None:
+    """Each method that wrote has its row, numbers rounded for reading."""
+    assert rows(evaluation) == [
+        ["zero-shot", "0%", "0% to 56%", "6", "6.00", "1.50", "0.33", "0%"],
+        ["ditto", "100%", "44% to 100%", "6", "9.00", "2.25", "0.22", "0%"],
+    ]
+
+
+def test_table_in_plain_text(evaluation: Evaluation) -> None:
+    """The terminal gets aligned columns, then what a reader must know, then the result in words."""
+    assert to_text(evaluation) == (
+        "method     win rate  95 % interval  n  score  length  distinct-2  copies\n"
+        "zero-shot        0%      0% to 56%  6   6.00    1.50        0.33      0%\n"
+        "ditto          100%    44% to 100%  6   9.00    2.25        0.22      0%\n"
+        "\n"
+        "Judge: ranker. 3 prompts given by the user, 2 answers a method and prompt;"
+        " ties count half.\n"
+        "The sample is small: only large differences mean anything.\n"
+        "0 of 6 pairs were ties in every order asked.\n"
+        "spin is missing: There is no candidate 'spin'.\n"
+        "ditto was preferred to zero-shot in 100% of 6 comparisons on 3 prompts (ties count half;"
+        " the true share is likely between 44% and 100%). That does not tell which is better."
+        " The sample is small."
+    )
+
+
+def test_table_in_markdown(evaluation: Evaluation) -> None:
+    """The card gets the same as a table and a list."""
+    text = to_markdown(evaluation)
+    assert text.startswith(f"| {' | '.join(COLUMNS)} |\n|---|---:|")
+    assert "\n| ditto | 100% | 44% to 100% | 6 |" in text
+    assert "\n- spin is missing: There is no candidate 'spin'.\n" in text
+
+
+def test_every_line_of_the_table_has_all_columns(evaluation: Evaluation) -> None:
+    """No cell holds a bar that would break the table."""
+    lines = [line for line in to_markdown(evaluation).splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in lines} == {len(COLUMNS) + 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"prompts_independent": False}, "this is no result"),
+        ({"complete": False}, "Not complete"),
+        ({"prompts_source": "model-written"}, "written by the base model"),
+        ({"grammar_hash": "abc123"}, "Grammar abc123."),
+        ({"notes": ("Beware.",)}, "Beware."),
+        (
+            {"tally": JudgeTally(pairs=9, ties=1, disagreements=4, first=3, second=1)},
+            "In 4 the two orders disagreed and count as ties; 3 went to the text shown first, 1 to"
+            " the second.",
+        ),
+        (
+            {"tally": JudgeTally(pairs=9, refused=2, unparsable=1)},
+            "2 pairs were refused and 1 answers could not be read; those do not count.",
+        ),
+    ],
+)
+def test_what_a_reader_must_know(
+    evaluation: Evaluation, change: dict[str, object], said: str
+) -> None:
+    """Each caveat that holds is said under the table."""
+    assert any(said in line for line in remarks(replace(evaluation, **change)))  # type: ignore[arg-type]
+
+
+def test_an_evaluation_without_verdicts_has_a_table(evaluation: Evaluation) -> None:
+    """Right after writing there are texts and no numbers yet."""
+    bare = replace(evaluation, win_rates=(), scores=(), degeneration={}, tally=JudgeTally())
+    assert rows(bare)[0] == ["zero-shot", "-", "-", "-", "-", "-", "-", "-"]
+    assert "zero-shot" in to_text(bare)
+
+
+def test_win_rates_are_drawn() -> None:
+    """More rows make a taller picture of the same width."""
+    one, two = size(plot_win_rates(RATES[:1])), size(plot_win_rates(RATES, "Judge: grammar"))
+    assert one[0] == two[0] == 960
+    assert one[1] < two[1]
+
+
+def test_rounds_are_drawn() -> None:
+    """Several curves with intervals, a gap in one of them, make one picture."""
+    curves = {"score": [(1, 0.2), (2, float("nan")), (3, 0.7)], "length": [(1, 1.0), (3, 1.4)]}
+    png = plot_rounds(curves, "value", "By round", {"length": [(0.8, 1.2), (1.1, 1.7)]})
+    assert size(png) == (960, 480)
+
+
+def test_plots_are_the_same_bytes_again() -> None:
+    """Nothing that changes from one drawing to the next goes into the file."""
+    assert plot_win_rates(RATES) == plot_win_rates(RATES)
+    assert plot_rounds({"a": [(1, 1)]}, "x") == plot_rounds({"a": [(1, 1)]}, "x")
+    assert b"Software" not in plot_win_rates(RATES)
+
+
+def test_plots_differ_with_their_numbers() -> None:
+    """Another rate is another picture, and so are another title and another interval."""
+    base = plot_win_rates(RATES)
+    assert plot_win_rates([replace(RATES[0], rate=0.1), RATES[1]]) != base
+    assert plot_win_rates([replace(RATES[0], high=0.99), RATES[1]]) != base
+    assert plot_win_rates(RATES, "Title") != base
+
+
+def test_plots_leave_no_global_state() -> None:
+    """Drawing needs no display and does not load pyplot."""
+    assert io.BytesIO(plot_win_rates(RATES)).read(4) == b"\x89PNG"
+    assert "matplotlib.pyplot" not in sys.modules
