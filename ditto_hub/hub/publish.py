@@ -1,0 +1,351 @@
+"""Put a run's adapter into the user's own repo, with its card, and prove that it loads from there.
+
+Order: everything that can be refused is refused before the first write; the repo is private until
+all is in it and checked; one commit brings it there; a second call finishes or finds it done.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ditto_hub import results
+from ditto_hub.errors import ConfigError, HubError
+from ditto_hub.hub import bundle as bundles
+from ditto_hub.hub.bases import POCKET_NAME, Base, draft_base, look_at_base
+from ditto_hub.hub.bundle import AdapterFiles, Bundle
+from ditto_hub.hub.card import CardSubject, DemoFacts, Sample, render_card
+from ditto_hub.hub.card_sections import adapter_code, method_of
+from ditto_hub.hub.client import HubClient, require_repo_id
+from ditto_hub.hub.loadback import LoadBack, LoadBackQuestion, check_load_back, require_known
+from ditto_hub.hub.plot import plot_candidates
+from ditto_hub.hub.receipt import Receipt, list_files
+from ditto_hub.hub.targets import examine, put, require_alive, resolve_repo_id
+from ditto_hub.results import Evaluation
+from ditto_hub.runs import Run, to_json_bytes
+
+SAMPLES_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class PublishOptions:
+    """Hold what a user may choose.
+
+    Args:
+        public: everybody may see the repo; private otherwise.
+        include_demos: put the demonstrations into the repo, readable by whoever may see it.
+        include_outputs: show prompts of the evaluation with what the adapter wrote, in the card.
+        candidate: name of the candidate to publish; None for the chosen one.
+        base_model_id: the base model's id on the Hub, for a run on a local folder.
+        dry_run: folder to write everything to instead, without any network.
+        load_back: auto, logits or hashes: how it is checked that the adapter loads.
+        python: interpreter of another environment for that check.
+        card_template: the user's own Jinja template for the card.
+        endpoint: of the Hub; None takes HF_ENDPOINT or the public one.
+    """
+
+    public: bool = False
+    include_demos: bool = False
+    include_outputs: bool = False
+    candidate: str | None = None
+    base_model_id: str | None = None
+    dry_run: Path | None = None
+    load_back: str = "auto"
+    python: Path | None = None
+    card_template: Path | None = None
+    endpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class PublishStep:
+    """Say what is about to be done; `code` is stable: read, token, base, repo, upload-base, upload,
+    load-back or visibility."""
+
+    code: str
+    message: str
+
+
+def publish(
+    run: Run, repo_id: str, *, token: str | None = None, options: PublishOptions | None = None
+) -> Receipt:
+    """Publish a run's adapter.
+
+    Args:
+        repo_id: USER/NAME, or NAME in the user's own namespace.
+        token: of the user; None takes the one saved by `hf auth login`.
+
+    Raises:
+        RunError: the run has no whole adapter, or its record was damaged.
+        ConfigError: an option does not fit.
+        BaseModelError: the base model is gone or closed to this user.
+        HubError: the Hub refused or could not be reached; another call goes on from there.
+    """
+    steps = publish_steps(run, repo_id, token=token, options=options)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            receipt: Receipt = end.value
+            return receipt
+
+
+def publish_steps(
+    run: Run, repo_id: str, *, token: str | None = None, options: PublishOptions | None = None
+) -> Generator[PublishStep, None, Receipt]:
+    """Do what `publish` does, saying each step before it is taken; the receipt is returned."""
+    options = options or PublishOptions()
+    require_known(options.load_back)
+    require_repo_id(repo_id)
+    yield PublishStep("read", f"Reading run {run.record.id}")
+    source = read_source(run, options)
+    named = repo_id if "/" in repo_id else f"your-name/{repo_id}"
+    draft = build(source, named, draft_base(source.run, source.base_id, named), options)
+    if options.dry_run is not None:
+        bundles.write_folder(draft.bundle, options.dry_run)
+        return _receipt(draft, source, options, folder=options.dry_run)
+    return (yield from _publish_online(source, repo_id, draft, options, token))
+
+
+def _publish_online(
+    source: Source, repo_id: str, draft: Draft, options: PublishOptions, token: str | None
+) -> Generator[PublishStep, None, Receipt]:
+    client = HubClient(token, options.endpoint)
+    yield PublishStep("token", "Checking the token")
+    account = client.who()
+    notices = list(require_alive(account))
+    repo_id = resolve_repo_id(repo_id, account)
+    if source.pocket and repo_id.endswith(f"/{POCKET_NAME}"):
+        raise HubError(f"{repo_id} is kept for the base model.", "Choose another name.")
+    yield PublishStep("repo", f"Looking at {repo_id}")
+    target = examine(client, repo_id, draft.bundle, options.public)
+    yield PublishStep("base", "Looking at the base model")
+    base = look_at_base(client, source.run, source.base_id, repo_id)
+    base_target = None
+    if source.pocket:
+        base_target = examine(client, base.id, base.bundle, public=True)
+    # from here on things are written
+    if base_target is not None:
+        yield PublishStep("upload-base", f"Publishing the base model as {base.id}")
+        base = replace(base, revision=put(client, base_target, base.bundle, "Add pocket")[0])
+    draft = build(source, repo_id, base, options)
+    yield PublishStep("upload", f"Uploading {len(draft.bundle)} files to {repo_id}")
+    message = f"Add {source.adapter.candidate} of run {run_id(source)}"
+    commit, made = put(client, target, draft.bundle, message)
+    yield PublishStep("load-back", "Loading it back in a fresh process")
+    load_back = _check(client, source, base, repo_id, commit, options)
+    private = True
+    if options.public and load_back.status != "failed":
+        yield PublishStep("visibility", "Making it public")
+        for one in filter(None, (base_target, target)):
+            if one.remote is None or one.remote.private:
+                client.make_public(one.repo_id)
+        private = False
+    elif options.public:
+        private = target.remote is None or target.remote.private
+        notices.append("The check failed, so the repo was not made public.")
+    notices += [*target.notices, *(base_target.notices if base_target else ()), *base.notices]
+    return _receipt(
+        draft, source, options,
+        url=f"{client.endpoint}/{repo_id}", commit=commit, up_to_date=not made, private=private,
+        load_back=load_back, notices=notices,
+        base_url=f"{client.endpoint}/{base.id}" if source.pocket else "",
+    )  # fmt: skip
+
+
+# ---- what is read from the run -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """Hold what of a run is published."""
+
+    run: Run
+    adapter: AdapterFiles
+    demos: DemoFacts
+    evaluations: tuple[Evaluation, ...]
+    base_id: str
+
+    @property
+    def pocket(self) -> bool:
+        """The base is the embedded model, which is published along."""
+        return self.base_id == "pocket"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Hold a repo's content with what its card was made from."""
+
+    bundle: Bundle
+    subject: CardSubject
+    card: str
+    notices: tuple[str, ...]
+
+
+def run_id(source: Source) -> str:
+    """Return the id of the run."""
+    return source.run.record.id
+
+
+def read_source(run: Run, options: PublishOptions) -> Source:
+    """Read and check everything local that is needed.
+
+    Raises:
+        RunError: something is missing or damaged.
+        ConfigError: the base is a local folder and its id on the Hub was not given.
+    """
+    adapter = bundles.read_adapter(run, options.candidate)
+    base_id = options.base_model_id or str(run.record.base_model.get("id") or "")
+    if base_id != "pocket":
+        try:
+            require_repo_id(base_id)
+            local = options.base_model_id is None and Path(base_id).is_dir()
+        except HubError:
+            local = True
+        if local or "/" not in base_id:
+            raise ConfigError(
+                f"The run's base model {base_id!r} is not on the Hub, so nobody else could load the"
+                " adapter.",
+                "Publish that model first, then give its id with --base-model-id.",
+            )
+    demos = DemoFacts.of(run.demos())
+    return Source(run, adapter, demos, tuple(results.load_all(run)), base_id)
+
+
+def build(source: Source, repo_id: str, base: Base, options: PublishOptions) -> Draft:
+    """Make all files of the adapter's repo; the same ones for the same arguments.
+
+    Raises:
+        RunError: the record holds something that no run writes.
+        ConfigError: the card's template is broken.
+    """
+    record, adapter = source.run.record, source.adapter
+    told = {"id": base.id, "revision": base.revision}
+    files: Bundle = {
+        **adapter.tokenizer,
+        bundles.CONFIG: bundles.clean_config(adapter.config, base.id, base.revision),
+        bundles.WEIGHTS: adapter.weights,
+        bundles.METRICS: to_json_bytes(bundles.published_metrics(source.evaluations)),
+    }
+    samples = _samples(source) if options.include_outputs else ()
+    if options.include_demos:
+        files[bundles.DEMOS] = bundles.demo_file(source.run)
+    picture = plot_candidates(record.candidates, adapter.candidate)
+    if picture:
+        files[bundles.PLOT] = picture
+    subject = CardSubject(
+        repo_id=repo_id,
+        record=record,
+        candidate=adapter.candidate,
+        base_id=base.id,
+        base_revision=base.revision,
+        licence=base.licence,
+        demos=source.demos,
+        evaluations=source.evaluations,
+        samples=samples,
+        demos_included=options.include_demos,
+        thinking="enable_thinking" in adapter.chat_template,
+        plot=bundles.PLOT if picture else "",
+        rank=int(adapter.config["r"]),
+        pocket=source.pocket,
+    )
+    card = render_card(subject, options.card_template)
+    files[bundles.CARD] = card.encode()
+    published = bundles.published_record(record, adapter.candidate, told)
+    whole = bundles.with_manifest(files, published)
+    return Draft(whole, subject, card, _notices(source, base, options, repo_id, samples))
+
+
+def _samples(source: Source) -> tuple[Sample, ...]:
+    """Return what the published adapter wrote in the first evaluation that asked it."""
+    method = method_of(source.adapter.candidate)
+    for evaluation in source.evaluations:
+        prompts = {p.id: p.messages[-1].get("content", "") for p in evaluation.prompts}
+        found = [
+            Sample(prompts[a.prompt_id], a.text)
+            for a in evaluation.answered(method)
+            if a.sample == 0 and a.prompt_id in prompts
+        ]
+        if found:
+            return tuple(found[:SAMPLES_SHOWN])
+    return ()
+
+
+def _notices(
+    source: Source, base: Base, options: PublishOptions, repo_id: str, samples: tuple[Sample, ...]
+) -> tuple[str, ...]:
+    said = []
+    if options.include_demos:
+        who = "everybody" if options.public else "whoever may see the repo"
+        said.append(
+            f"Your demonstrations, every word of them, are in the repo and can be read by {who};"
+            " deleting them later leaves them in its history."
+        )
+    if options.include_outputs:
+        none = "" if samples else " There are none: the run was not evaluated with this adapter."
+        said.append(f"Prompts and outputs of the evaluation are shown in the card.{none}")
+    word = base.licence.name_must_begin_with
+    if word and not repo_id.split("/")[-1].startswith(word):
+        said.append(f"The base model's licence asks for a name that begins with {word!r}.")
+    if source.run.record.status != "finished":
+        said.append(f"The run did not finish (it is {source.run.record.status}); the card says so.")
+    return tuple(said)
+
+
+# ---- the end -----------------------------------------------------------------------------------
+
+
+def _check(
+    client: HubClient,
+    source: Source,
+    base: Base,
+    repo_id: str,
+    commit: str,
+    options: PublishOptions,
+) -> LoadBack:
+    question = LoadBackQuestion(
+        repo=repo_id,
+        commit=commit,
+        base=base.id,
+        base_revision=base.revision,
+        probe=source.run.folder / "probe.safetensors",
+        probed=source.adapter.probed,
+        base_bytes=base.bytes,
+        token=client.token or "",
+        endpoint=client.endpoint,
+    )
+    return check_load_back(question, options.load_back, options.python)
+
+
+def _receipt(draft: Draft, source: Source, options: PublishOptions, **told: Any) -> Receipt:
+    notices = tuple(dict.fromkeys([*draft.notices, *told.pop("notices", ())]))
+    values: dict[str, Any] = {
+        "url": "", "commit": "", "up_to_date": False, "private": not options.public,
+        "load_back": None, "base_url": "", **told,
+    }  # fmt: skip
+    return Receipt(
+        repo_id=draft.subject.repo_id,
+        files=list_files(draft.bundle),
+        base_id=draft.subject.base_id,
+        snippet=adapter_code(draft.subject),
+        notices=notices,
+        card=draft.card,
+        **values,
+    )
+
+
+def local_card(run: Run) -> str:
+    """Return the card for a run's own folder, before it is known where it will be published.
+
+    Raises:
+        RunError: the run has no whole adapter, or its record was damaged.
+    """
+    base_id = str(run.record.base_model["id"])
+    if Path(base_id).is_dir():  # not on the Hub yet either
+        base_id = "your-name/" + (re.sub(r"[^\w]+", "-", Path(base_id).name).strip("-_") or "base")
+    adapter, demos = bundles.read_adapter(run), DemoFacts.of(run.demos())
+    source = Source(run, adapter, demos, tuple(results.load_all(run)), base_id)
+    named = f"your-name/{run.record.id}"
+    return build(source, named, draft_base(run, base_id, named), PublishOptions()).card
