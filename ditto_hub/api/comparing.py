@@ -1,0 +1,158 @@
+"""A run beside its baselines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ditto_hub.api.training import write_card
+from ditto_hub.errors import ConfigError, JudgeError
+from ditto_hub.runs import Run
+
+if TYPE_CHECKING:
+    from ditto_hub.evaluation.comparison import Progress as Comparing
+    from ditto_hub.evaluation.judges import Question
+    from ditto_hub.results import Evaluation
+
+CONTEXT = 4096  # tokens; where a base model's config does not say
+
+
+def evaluate(
+    run: Run,
+    *,
+    methods: Sequence[str] = (),
+    prompts: Sequence[Any] = (),
+    judges: Sequence[str] = (),
+    samples: int = 4,
+    seed: int = 0,
+    self_prompt: str = "",
+    token: str | None = None,
+    ask: Callable[[Question], str] | None = None,
+) -> Iterator[Comparing | Evaluation]:
+    """Compare a run with its baselines, save what comes out, and yield progress and evaluations.
+
+    Args:
+        run: with an adapter.
+        methods: names; default the baselines that are always shown.
+        prompts: texts or conversations; default the shipped voice's, else new ones the model
+            writes in the manner of the demonstrations'.
+        judges: grammar[:TRAITS_FILE], stylometric, llm:MODEL[@URL], person; default the grammar
+            where the run knows its traits, else stylometric.
+        samples: answers a method gives to each prompt.
+        ask: shows a person a question.
+
+    Raises:
+        RunError, ConfigError, JudgeError: what was done before is saved.
+    """
+    from ditto_hub import results
+    from ditto_hub.evaluation.comparison import Brief, compare_methods
+    from ditto_hub.evaluation.methods import DEFAULT_METHODS
+    from ditto_hub.evaluation.prompts import prepare_prompts
+
+    wanted = judges or (("grammar",) if traits_of(run) else ("stylometric",))
+    bench = [make_judge(name, run, token=token, ask=ask, seed=seed) for name in wanted]
+    studio = open_studio(run, self_prompt=self_prompt, token=token)
+    source, texts = "user", list(prompts)
+    if not texts:
+        source, texts = own_prompts(run, studio, seed)
+    brief = Brief(
+        methods=tuple(methods or DEFAULT_METHODS),
+        prompts=prepare_prompts(texts, run.demos()),
+        prompts_source=source,
+        samples=samples,
+        seed=seed,
+        settings={"sampling": run.record.config["sampling"], "ditto": studio.ditto},
+    )
+    for item in compare_methods(brief, studio, bench, results.load_all(run)):
+        if isinstance(item, results.Evaluation):
+            results.save(run, item)
+        yield item
+    if (run.folder / "adapter").is_dir():
+        write_card(run)
+
+
+def open_studio(run: Run, self_prompt: str = "", token: str | None = None) -> Any:
+    """Return a run's model at work, for `evaluate`."""
+    from ditto_hub.backends.local import open_policy
+    from ditto_hub.evaluation.studio import PolicyStudio
+
+    policy = open_policy(run, token=token)
+    sampling = run.config.sampling
+    longest = max(
+        len(policy.format.encode(d.prompt, d.completion).completion_ids) for d in run.demos()
+    )
+    cap = min(sampling.max_new_tokens, int((sampling.length_factor or 4) * longest))
+    context = getattr(policy.model.config, "max_position_embeddings", None) or CONTEXT
+    return PolicyStudio(
+        run, policy, sampling, cap=cap, context=int(context), self_prompt=self_prompt
+    )
+
+
+def own_prompts(run: Run, studio: Any, seed: int, count: int = 10) -> tuple[str, list[str]]:
+    """Return prompts that had no part in training or choosing, and where they are from.
+
+    Raises:
+        ConfigError: none are shipped, and the model could write none.
+    """
+    from ditto_hub.evaluation.prompts import read_prompts, write_prompts
+
+    shipped = run.folder / "prompts.jsonl"
+    if shipped.is_file():
+        return "shipped", [p[-1]["content"] for p in read_prompts(shipped)][:count]
+    written = write_prompts(studio, count, seed)
+    if not written:
+        raise ConfigError(
+            "The base model could not write new prompts to compare on.",
+            "Give some of your own with --prompts FILE, one a line.",
+        )
+    return "model-written", written
+
+
+def make_judge(
+    text: str,
+    run: Run,
+    *,
+    token: str | None = None,
+    ask: Callable[[Question], str] | None = None,
+    seed: int = 0,
+) -> Any:
+    """Return a judge by the command line's name for it.
+
+    Raises:
+        JudgeError: no such judge, or it lacks something.
+    """
+    name, _, rest = text.partition(":")
+    examples = [d.completion for d in run.demos().train]
+    if name == "grammar":
+        from ditto_hub.evaluation.judges import TraitJudge
+
+        traits = json.loads(Path(rest).read_text("utf-8")) if rest else traits_of(run)
+        return TraitJudge(traits)
+    if name == "stylometric":
+        from ditto_hub.evaluation.stylometric import StylometricJudge
+
+        return StylometricJudge(examples)
+    if name == "llm":
+        from ditto_hub.evaluation.language_judge import Endpoint, LanguageModelJudge
+
+        cache = run.folder / "evaluation" / "cache"
+        return LanguageModelJudge(Endpoint.parse(rest, token), examples, cache=cache)
+    if name == "person" and ask is not None:
+        from ditto_hub.evaluation.judges import PersonJudge
+
+        return PersonJudge(ask, examples, seed)
+    raise JudgeError(
+        f"There is no judge {text!r} here.",
+        "Judges: grammar[:TRAITS_FILE], stylometric, llm:MODEL[@URL], person.",
+    )
+
+
+def traits_of(run: Run) -> dict[str, Any] | None:
+    """Return the traits that came with a shipped voice, for the grammar's judge alone."""
+    path = run.folder / "traits.json"
+    if not path.is_file():
+        return None
+    traits: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return traits

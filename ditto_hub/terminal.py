@@ -1,0 +1,133 @@
+"""What the command line shows: progress, texts, questions to a person."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ditto_hub import pocket
+
+if TYPE_CHECKING:
+    from ditto_hub.events import Event
+    from ditto_hub.runs import Run
+
+
+@contextmanager
+def first_interrupt_pauses() -> Iterator[Callable[[], str]]:
+    """Let the first Ctrl-C pause at the next step, and the second stop at once."""
+    asked: list[str] = []
+
+    def handle(number: int, frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append("interrupted")
+        click.echo("\nStopping at the next step; Ctrl-C again to stop at once.", err=True)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield lambda: asked[0] if asked else ""
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class JsonLines:
+    """Print one event a line on stdout."""
+
+    def see(self, event: Event) -> None:
+        """Print an event."""
+        click.echo(json.dumps(event.to_json(), ensure_ascii=False))
+
+    def close(self) -> None:
+        """Do nothing more."""
+
+
+class Bar:
+    """Show a run's progress on stderr: a line that redraws on a terminal, a line a stage elsewhere.
+
+    Args:
+        run: whose progress.
+    """
+
+    def __init__(self, run: Run) -> None:
+        from ditto_hub.progress import Progress
+
+        self.progress = Progress()
+        self.run = run
+        self.redraws = sys.stderr.isatty()
+
+    def see(self, event: Event) -> None:
+        """Show an event."""
+        from ditto_hub import events as ev
+
+        if isinstance(event, ev.RunStarted):
+            from ditto_hub.algorithm.loop import plan, total_steps
+
+            config = self.run.config
+            self.progress.plan = [
+                (name, total_steps(config, name, event.demonstrations)) for name, _ in plan(config)
+            ]
+        self.progress.see(event)
+        if isinstance(event, ev.StepTaken | ev.BatchSampled) and self.redraws:
+            self._draw(self.progress.words(), end=False)
+        elif isinstance(event, ev.StageFinished):
+            note = f" ({event.reason})" if event.reason else ""
+            self._draw(f"{self.progress.words()}{note}", end=True)
+        elif isinstance(event, ev.CandidateChosen):
+            click.echo(f"Kept {event.name}: {event.reason}.", err=True)
+        elif isinstance(event, ev.Noticed | ev.RunFailed):
+            click.echo(event.message, err=True)
+        elif isinstance(event, ev.RunFinished) and event.stopped_early:
+            click.echo(f"Stopped early: {event.stopped_early}.", err=True)
+
+    def _draw(self, words: str, end: bool) -> None:
+        width = 24
+        full = round(self.progress.fraction * width)
+        line = f"[{'#' * full}{'.' * (width - full)}] {words}"
+        click.echo(("\r\033[K" if self.redraws else "") + line, nl=end, err=True)
+
+    def close(self) -> None:
+        """Do nothing more."""
+
+
+def how_to_load(run: Run) -> str:
+    """Return the lines that load a finished run's adapter with plain PEFT."""
+    base = pocket.resolve(str(run.record.base_model["id"]))
+    return (
+        f"\nThe adapter is in {run.folder / 'adapter'}. Load it with plain PEFT:\n\n"
+        "    from peft import PeftModel\n"
+        "    from transformers import AutoModelForCausalLM\n"
+        f"    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base!r}),"
+        f" {str(run.folder / 'adapter')!r})\n"
+    )
+
+
+def show_texts(evaluation: Any, count: int) -> None:
+    """Print what each method wrote first for the first prompts."""
+    for prompt in evaluation.prompts[:count]:
+        click.echo(f"\n=== {prompt.messages[-1]['content']}")
+        for method in evaluation.methods:
+            mine = [a for a in evaluation.answered(method) if a.prompt_id == prompt.id]
+            if mine:
+                click.echo(f"\n--- {method}")
+                click.echo(textwrap.indent(mine[0].text, "    "))
+
+
+def ask_person(question: Any) -> str:
+    """Show a person two texts and return left, right, tie or skip."""
+    click.echo("\nTexts by the author:\n")
+    for text in question.examples[:3]:
+        click.echo(textwrap.indent(text, "  | ") + "\n")
+    click.echo(f"Prompt: {question.prompt[-1]['content']}\n")
+    click.echo(textwrap.indent(question.left, "  1 ") + "\n")
+    click.echo(textwrap.indent(question.right, "  2 ") + "\n")
+    reply = click.prompt(
+        "Which is more like the author", type=click.Choice(["1", "2", "tie", "skip"])
+    )
+    return {"1": "left", "2": "right"}.get(str(reply), str(reply))
