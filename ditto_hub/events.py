@@ -6,11 +6,17 @@ run record and the card read them. Prompts and completions are read from the fol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 VERSION = 1
+
+
+def finite(numbers: Mapping[str, float]) -> dict[str, float]:
+    """Return the numbers that JSON can hold, leaving out NaN and infinities."""
+    return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +40,9 @@ class Event:
     step: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON types, `v` and `type` first."""
-        return {"v": VERSION, "type": type(self).__name__, **asdict(self)}
+        """Return plain JSON types, `v` and `type` first; a number that is none is left out."""
+        plain = {k: finite(v) if isinstance(v, dict) else v for k, v in asdict(self).items()}
+        return {"v": VERSION, "type": type(self).__name__, **plain}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -218,6 +218,19 @@ def plain(event: Event) -> Event:
     return replace(event, run_id="", seq=0, time=0.0)
 
 
+def test_every_stage_is_saved_before_the_next(run: Run) -> None:
+    """However seldom steps are saved, a stage that has ended is in the state when one begins."""
+    ended: list[str] = []
+    for event in LocalBackend("cpu", save_every_s=1e9).drive(run):
+        if isinstance(event, ev.StageStarted) and ended:
+            state = run.load_state() or b""
+            header = json.loads(state[8 : 8 + int.from_bytes(state[:8], "little")])
+            progress = json.loads(header["__metadata__"]["state"])["progress"]
+            assert progress["done"] == ended
+        elif isinstance(event, ev.StageFinished):
+            ended.append(loop.stage_key(event.stage, event.round))
+
+
 def test_should_stop_pauses_with_its_reason(run: Run) -> None:
     """A reason to stop becomes the pause's reason, told last."""
     events = drive(run, should_stop=lambda: "out of quota")

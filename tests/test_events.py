@@ -116,3 +116,9 @@ def test_unknown_type() -> None:
     """A type that this program does not know is a KeyError, for the reader to pass over."""
     with pytest.raises(KeyError):
         from_json({"type": "CoffeeMade"})
+
+
+def test_numbers_that_json_cannot_hold_are_left_out() -> None:
+    """A NaN score is missing from an event's JSON, which any strict reader takes."""
+    event = ev.CandidateScored(name="sft", scores={"kl": float("nan"), "ordered": 1.0})
+    assert json.loads(json.dumps(event.to_json(), allow_nan=False))["scores"] == {"ordered": 1.0}

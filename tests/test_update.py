@@ -494,6 +494,16 @@ def test_round_tells_of_its_steps(tiny: Tiny) -> None:
     assert events[-1].metrics["chosen_reward"] > events[-1].metrics["rejected_reward"]
 
 
+def test_round_trains_without_dropout(tiny: Tiny) -> None:
+    """Where policy equals reference a round starts from log 2, whatever the adapter's dropout."""
+    work = work_with_samples(tiny, tiny_config("lora.dropout=0.5"))
+    work.pi_0 = noise(work.pi_0, 0.3, seed=1)
+    work.policy.restore(work.pi_0)
+    work.progress.rows = score_under_reference(work, work.progress.rows)
+    first = next(e for e in update_round(work, 0) if isinstance(e, StepTaken))
+    assert first.loss == pytest.approx(math.log(2), rel=1e-4)
+
+
 def test_only_copies_end_the_rounds(tiny: Tiny) -> None:
     """When every sample is a copy there is nothing to compare, and the rounds end, saying so."""
     work = work_with_samples(tiny, tiny_config())

@@ -237,13 +237,13 @@ def fold(record: Any, event: ev.Event) -> None:
         record.stages = [*same, {**entry, "reason": event.reason}]
     elif isinstance(event, ev.CandidateScored):
         record.candidates[event.name] = {
-            "scores": dict(event.scores),
+            "scores": ev.finite(event.scores),
             "degenerate": event.degenerate,
             "round": event.round,
         }
     elif isinstance(event, ev.OrderMeasured):
         same = [o for o in record.order if o["round"] != event.round]
-        measured = {"rewards": dict(event.rewards), "ordered": event.ordered}
+        measured = {"rewards": ev.finite(event.rewards), "ordered": event.ordered}
         record.order = [*same, {"round": event.round, **measured}]
     elif isinstance(event, ev.CandidateChosen):
         record.chosen = event.name
