@@ -46,7 +46,9 @@ class Program(click.Group):
             return super().invoke(ctx)
         except DittoError as error:
             what, remedy = describe(error)
-            click.echo(textwrap.fill(f"Error: {what} {remedy}".strip(), 100), err=True)
+            told = f"Error: {what} {remedy}".strip()
+            lines = textwrap.fill(told, 100, break_long_words=False, break_on_hyphens=False)
+            click.echo(lines, err=True)
             ctx.exit(EXIT_FAILED)
         except KeyboardInterrupt:
             click.echo("\nInterrupted; what was saved is kept.", err=True)
