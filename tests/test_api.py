@@ -124,3 +124,15 @@ def test_a_parents_demonstrations_come_first_and_none_twice() -> None:
     joined = join_demos(tiny_demos(2), tiny_demos(3))
     assert [d.completion for d in joined] == [d.completion for d in tiny_demos(3)]
     assert len({d.id for d in joined}) == 3
+
+
+def test_pocket_is_compared_on_prompts_of_its_grammar(run: Run) -> None:
+    """The embedded base model gets new prompts from its grammar, for it cannot think of any."""
+    from ditto_hub.api.comparing import own_prompts
+    from ditto_hub.pocket.grammar import parse_prompt
+
+    run.record.base_model = {"id": "pocket", "revision": None}
+    source, prompts = own_prompts(run, studio=None, seed=0)
+    assert source == "shipped"
+    assert len(prompts) == 10
+    assert all(parse_prompt(prompt).held_out for prompt in prompts)

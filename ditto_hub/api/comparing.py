@@ -97,10 +97,13 @@ def own_prompts(run: Run, studio: Any, seed: int, count: int = 10) -> tuple[str,
         ConfigError: none are shipped, and the model could write none.
     """
     from ditto_hub.evaluation.prompts import read_prompts, write_prompts
+    from ditto_hub.pocket.grammar import requests
 
     shipped = run.folder / "prompts.jsonl"
     if shipped.is_file():
         return "shipped", [p[-1]["content"] for p in read_prompts(shipped)][:count]
+    if run.record.base_model["id"] == "pocket":  # too small to think of prompts
+        return "shipped", [r.prompt for r in requests(f"own {seed}", count, held_out=True)]
     written = write_prompts(studio, count, seed)
     if not written:
         raise ConfigError(
