@@ -2,7 +2,7 @@
 
 For each author: the judge is made from the author's training texts, then asked of each held-out
 text of the author and a text of another author which is closer. Chance is 50 %; under 65 % the
-judge is not fit to be a default (issue 4).
+judge is not fit to be a default.
 
     python benchmarks/stylometric.py CMCC.jsonl CCAT50.jsonl [--output RESULT.json]
 
