@@ -10,7 +10,8 @@
     |   |-- RunOwnerError    (PermissionError)   the run belongs to somebody else
     |   `-- StorageError     (OSError)           disk full, read-only folder; try again once mended
     |-- BackendError         (RuntimeError)      where a run executes has failed; resumable
-    |   `-- MemoryShortError (MemoryError)       the run does not fit this device
+    |   |-- MemoryShortError (MemoryError)       the run does not fit this device
+    |   `-- LeaseError       (RuntimeError)      no GPU lease was given, or it was taken away
     |-- HubError             (OSError)           the Hub refused or could not be reached
     |   `-- HubBusyError     (TimeoutError)      no answer, or a passing failure; try again
     `-- JudgeError           (RuntimeError)      a judge cannot or will not give a verdict
@@ -21,7 +22,10 @@ trying again makes sense.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ditto_hub.events import LeaseRefused
 
 
 class DittoError(Exception):
@@ -82,6 +86,23 @@ class BackendError(DittoError, RuntimeError):
 
 class MemoryShortError(BackendError, MemoryError):
     """The run does not fit the device's memory. Try again with a smaller base or batch."""
+
+
+class LeaseError(BackendError):
+    """No lease of a GPU was given, or it was taken away; the refusal says when to try again.
+
+    Args:
+        what: one sentence.
+        remedy: one sentence.
+        refusal: the `LeaseRefused` event, for whoever puts it into another language.
+    """
+
+    def __init__(self, what: str, remedy: str = "", refusal: LeaseRefused | None = None) -> None:
+        super().__init__(what, remedy)
+        self.refusal = refusal
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.what, self.remedy, self.refusal)
 
 
 class HubError(DittoError, OSError):

@@ -176,6 +176,50 @@ class RunFinished(Event):
     stopped_early: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class LeaseStarted(Event):
+    """A lease of a GPU began; the seconds are those declared and those the quota was asked for."""
+
+    number: int
+    declared_s: int
+    asked_s: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaseEnded(Event):
+    """A lease of a GPU ended after `used_s`; `goes_on` asks for another one at once.
+
+    `reason` is one of time, finished, stopped, cancelled, closed, failed.
+    """
+
+    number: int
+    used_s: float
+    goes_on: bool
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaseRefused(Event):
+    """No lease was given, or the one there was has been taken away; the run is paused.
+
+    Args:
+        reason: quota, runs, anonymous, kept, duration, queue, expired, no-gpu, credits, aborted
+            or busy: as `lease_words.WORDS` puts each into a sentence.
+        asked_s: what the quota was asked for, factors counted in.
+        left_s: seconds of quota that are left, where somebody told or the ledger knows.
+        kept_s: part of them that is kept back for trying the result.
+        retry_at: seconds since the epoch from which it is worth trying again, where known.
+        goes_on: whether to try again at once, in a new event.
+    """
+
+    reason: str
+    asked_s: int
+    left_s: int | None = None
+    kept_s: int = 0
+    retry_at: float | None = None
+    goes_on: bool = False
+
+
 def event_types() -> dict[str, type[Event]]:
     """Return type name -> class of every event there is."""
     return {c.__name__: c for c in Event.__subclasses__()}

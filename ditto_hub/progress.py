@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ditto_hub.config import RunConfig
 from ditto_hub.events import (
     BatchSampled,
     Event,
@@ -16,6 +17,26 @@ from ditto_hub.events import (
 
 # What a stage that has not run yet is guessed from, until one of its name has.
 LIKE = {"scoring": "sampling", "sft-long": "warm-start"}
+
+
+def plan_of(config: RunConfig, demonstrations: int) -> list[tuple[str, int | None, int]]:
+    """Return a run's stages in order as (name, round, most steps), without loading the algorithm.
+
+    Args:
+        config: the run's settings.
+        demonstrations: how many train.
+    """
+    rows = config.sampling.batch_rows
+    draw = max(1, -(-demonstrations * config.sampling.samples // rows))
+    score = max(1, -(-demonstrations * config.selection.samples // rows))
+    rounds, steps = config.update.rounds, config.update.steps
+    stages: list[tuple[str, int | None, int]] = [("warm-start", None, config.warm_start.max_steps)]
+    for t in range(rounds):
+        stages += [("sampling", t, draw), ("update", t, steps)]
+    stages.append(("scoring", rounds, score))
+    if config.selection.sft_long:
+        stages += [("sft-long", None, rounds * steps), ("scoring", None, score)]
+    return stages
 
 
 @dataclass

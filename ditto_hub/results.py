@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ditto_hub.errors import RunError
-from ditto_hub.runs import Run, to_json_bytes
+from ditto_hub.runs import Run
+from ditto_hub.storage import to_json_bytes
 
 SCHEMA_VERSION = 1
 VERDICTS = ("a", "b", "tie", "refused", "unparsable")
@@ -207,6 +208,7 @@ class Evaluation:
         seed: of the sampling.
         settings: the one sampling setting for all methods, as plain JSON.
         degeneration: method -> name of the measure -> value (evaluation/degeneration.py).
+        forgetting: trained method -> name of the measure -> value (evaluation/forgetting.py).
         win_rates: on prompts not seen in training; `seen_win_rates` on the others.
         missing: method -> why it could not be evaluated.
         notes: sentences that a reader must know.
@@ -232,6 +234,7 @@ class Evaluation:
     seen_win_rates: tuple[WinRate, ...] = ()
     tally: JudgeTally = JudgeTally()
     degeneration: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    forgetting: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     complete: bool = False

@@ -22,9 +22,16 @@ from filelock import FileLock, Timeout
 
 from ditto_hub.config import RunConfig
 from ditto_hub.demos import Demonstration, DemoSet
-from ditto_hub.errors import RunBusyError, RunError, RunOwnerError, StorageError
+from ditto_hub.errors import RunBusyError, RunError, RunOwnerError
 from ditto_hub.events import Event
 from ditto_hub.events import from_json as event_from_json
+from ditto_hub.storage import (
+    from_jsonl,
+    to_json_bytes,
+    to_jsonl_bytes,
+    told_as_storage_error,
+    write_atomic,
+)
 
 SCHEMA_VERSION = 1
 STATUSES = ("created", "running", "paused", "cancelled", "failed", "finished")
@@ -44,7 +51,9 @@ class RunRecord:
         stages: [{name, round, seconds, reason}] of finished stages, in order.
         candidates: name -> {scores, degenerate}.
         chosen: name of the candidate in `adapter/`, or None.
+        probe_of: whose logits `probe.safetensors` holds; None for the chosen one's.
         stage_seconds: stage name -> seconds of work, over all processes that drove the run.
+        job: {id, namespace, repo, flavor, ...} of the Hub Job that works on it, or did last.
     """
 
     id: str
@@ -62,12 +71,14 @@ class RunRecord:
     chosen: str | None = None
     chosen_rule: str = ""
     chosen_reason: str = ""
+    probe_of: str | None = None
     order: list[dict[str, Any]] = field(default_factory=list)
     notices: list[dict[str, str]] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     hardware: dict[str, Any] = field(default_factory=dict)
     stage_seconds: dict[str, float] = field(default_factory=dict)
     estimate: dict[str, Any] = field(default_factory=dict)
+    job: dict[str, Any] = field(default_factory=dict)
     stopped_early: str = ""
     error: dict[str, str] | None = None
 
@@ -109,55 +120,6 @@ def home() -> Path:
 def hash_owner(owner: str | None) -> str | None:
     """Return the stored form of an owner's name or secret."""
     return None if owner is None else hashlib.sha256(f"ditto-hub:{owner}".encode()).hexdigest()
-
-
-@contextlib.contextmanager
-def told_as_storage_error(path: Path) -> Iterator[None]:
-    """Turn an `OSError` of the block into a `StorageError` that names the path and the cause."""
-    try:
-        yield
-    except RunError:
-        raise
-    except OSError as error:
-        raise StorageError(
-            f"Could not write {path}: {error.strerror or error}.",
-            "Make room or choose a folder that can be written; what was saved before is whole.",
-        ) from error
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        StorageError: the disk refused.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with told_as_storage_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def to_json_bytes(data: Any) -> bytes:
-    """Return pretty UTF-8 JSON with a newline at its end."""
-    return (json.dumps(data, ensure_ascii=False, indent=2) + "\n").encode()
-
-
-def to_jsonl_bytes(rows: Iterable[Any]) -> bytes:
-    """Return UTF-8 JSON lines."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-
-
-def from_jsonl(path: Path) -> list[Any]:
-    """Read JSON lines; a text may hold U+2028 and its like, which are no ends of lines here."""
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines if line]
 
 
 class Run:
@@ -256,6 +218,22 @@ class Run:
                 found.append(cls.load(path.parent, owner))
         return sorted(found, key=lambda r: r.record.created, reverse=True)
 
+    def claim(self, before: str, after: str) -> None:
+        """Give a run to the owner its first one turns out to be, such as after signing in.
+
+        Args:
+            before: whose it is; the folder stays as it is where it is somebody else's.
+            after: whose it becomes.
+
+        Raises:
+            RunOwnerError: it is not `before`'s.
+            RunBusyError: somebody is working on it, and would write the old owner again.
+        """
+        with self.lock():
+            self.record = Run.load(self.folder, before).record
+            self.record.owner = hash_owner(after)
+            self.save_record()
+
     def delete(self) -> None:
         """Remove the folder and all in it.
 
@@ -273,7 +251,8 @@ class Run:
         Raises:
             RunBusyError: another process holds it.
         """
-        lock = FileLock(self.folder / ".lock", timeout=0)
+        # not thread-local: the app resumes a run's generator on whichever thread is free
+        lock = FileLock(self.folder / ".lock", timeout=0, thread_local=False)
         with told_as_storage_error(self.folder / ".lock"):
             try:
                 lock.acquire()

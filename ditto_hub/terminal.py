@@ -6,7 +6,8 @@ import json
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,9 @@ class JsonLines:
         """Print an event."""
         click.echo(json.dumps(event.to_json(), ensure_ascii=False))
 
+    def catch_up(self, events: Iterable[Event]) -> None:
+        """Print nothing of what happened before."""
+
     def close(self) -> None:
         """Do nothing more."""
 
@@ -65,15 +69,9 @@ class Bar:
     def see(self, event: Event) -> None:
         """Show an event."""
         from ditto_hub import events as ev
+        from ditto_hub.lease_words import Around, lease_words
 
-        if isinstance(event, ev.RunStarted):
-            from ditto_hub.algorithm.loop import plan, total_steps
-
-            config = self.run.config
-            self.progress.plan = [
-                (name, total_steps(config, name, event.demonstrations)) for name, _ in plan(config)
-            ]
-        self.progress.see(event)
+        self._take(event)
         if isinstance(event, ev.StepTaken | ev.BatchSampled) and self.redraws:
             self._draw(self.progress.words(), end=False)
         elif isinstance(event, ev.StageFinished):
@@ -83,8 +81,25 @@ class Bar:
             click.echo(f"Kept {event.name}: {event.reason}.", err=True)
         elif isinstance(event, ev.Noticed | ev.RunFailed):
             click.echo(event.message, err=True)
+        elif isinstance(event, ev.LeaseStarted | ev.LeaseEnded | ev.LeaseRefused):
+            around = Around(time.time(), time.localtime().tm_gmtoff)
+            click.echo(lease_words(event, around), err=True)
         elif isinstance(event, ev.RunFinished) and event.stopped_early:
             click.echo(f"Stopped early: {event.stopped_early}.", err=True)
+
+    def catch_up(self, events: Iterable[Event]) -> None:
+        """Take in what happened before, showing none of it."""
+        for event in events:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        from ditto_hub.events import RunStarted
+        from ditto_hub.progress import plan_of
+
+        if isinstance(event, RunStarted):
+            stages = plan_of(self.run.config, event.demonstrations)
+            self.progress.plan = [(name, steps) for name, _, steps in stages]
+        self.progress.see(event)
 
     def _draw(self, words: str, end: bool) -> None:
         width = 24
@@ -106,6 +121,27 @@ def how_to_load(run: Run) -> str:
         f"    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base!r}),"
         f" {str(run.folder / 'adapter')!r})\n"
     )
+
+
+def job_words(job: dict[str, Any]) -> str:
+    """Return what a person wants to know of a run's job."""
+    from ditto_hub.progress import clock
+
+    words = [f"Job {job.get('id', '?')} on {job.get('flavor', '?')}, {job.get('stage', '?')}"]
+    if price := job.get("usd_per_hour"):
+        words.append(f"${price:.2f} an hour")
+    if job.get("seconds") is not None:
+        words.append(f"took {clock(job['seconds'])}")
+        if price:
+            words.append(f"about ${price * job['seconds'] / 3600:.2f}")
+    elif job.get("expected_s") is not None:
+        words.append(f"about {clock(job['expected_s'])}, at most {clock(job['timeout_s'])}")
+    elif job.get("timeout_s"):
+        words.append(f"at most {clock(job['timeout_s'])}")
+    lines = [", ".join(words) + ".", f"  page {job.get('url', '')}, image {job.get('image', '')}"]
+    kept = "deleted" if job.get("deleted") else "private"
+    lines.append(f"  kept in {job.get('repo', '')} ({kept})")
+    return "\n".join(lines)
 
 
 def show_texts(evaluation: Any, count: int) -> None:

@@ -21,6 +21,7 @@ STDLIB = {
     "StorageError": OSError,
     "BackendError": RuntimeError,
     "MemoryShortError": MemoryError,
+    "LeaseError": RuntimeError,
     "HubError": OSError,
     "HubBusyError": TimeoutError,
     "JudgeError": RuntimeError,

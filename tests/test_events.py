@@ -50,6 +50,9 @@ ALL = [
     ev.RunCancelled(**HERE),
     ev.RunFailed(**HERE, error="RunError", message="It broke."),
     ev.RunFinished(**HERE, chosen="round-1", seconds=9.5, stopped_early=""),
+    ev.LeaseStarted(**HERE, number=2, declared_s=60, asked_s=90),
+    ev.LeaseEnded(**HERE, number=2, used_s=57.5, goes_on=True, reason="time"),
+    ev.LeaseRefused(**HERE, reason="quota", asked_s=90, left_s=41, kept_s=30, retry_at=2.5),
 ]
 every = pytest.mark.parametrize("event", ALL, ids=lambda event: type(event).__name__)
 # Words an event may carry: names of ours, and sentences that this package writes.
@@ -62,6 +65,8 @@ WORDS = {
     "RunPaused": {"reason"},
     "RunFailed": {"error", "message"},
     "RunFinished": {"chosen", "stopped_early"},
+    "LeaseEnded": {"reason"},
+    "LeaseRefused": {"reason", "left_s", "retry_at"},
 }
 
 

@@ -19,7 +19,8 @@ from ditto_hub import runs
 from ditto_hub.config import RunConfig, Update, preset
 from ditto_hub.demos import Demonstration, DemoSet
 from ditto_hub.errors import ConfigError, RunBusyError, RunError, RunOwnerError, StorageError
-from ditto_hub.runs import Run, RunRecord, hash_owner, home, write_atomic
+from ditto_hub.runs import Run, RunRecord, hash_owner, home
+from ditto_hub.storage import write_atomic
 
 DEMOS = DemoSet(
     (
