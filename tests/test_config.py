@@ -115,6 +115,7 @@ def test_shares_may_not_all_be_zero() -> None:
 PAPER = {
     "lora.rank": 16,
     "lora.alpha": 32.0,
+    "update.schedule": "constant",
     "update.optimizer": "adamw",
     "warm_start.learning_rate": 3e-5,
     "warm_start.batch_size": 4,

@@ -429,6 +429,12 @@ def test_config_names_the_base_and_revision(tiny: Tiny) -> None:
     assert [config[key] for key in told] == ["org/model", "abc", True, 2]
 
 
+def test_tokenizer_files_say_nothing_of_how_it_was_loaded(policy: Policy) -> None:
+    """A run made offline and one made online publish the same bytes."""
+    policy.tokenizer.init_kwargs["local_files_only"] = True
+    assert b"local" not in policy.tokenizer_files()["tokenizer_config.json"]
+
+
 def test_tokenizer_files_hold_the_template(policy: Policy) -> None:
     """The tokenizer's files bring the chat template along."""
     assert {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"} <= set(

@@ -87,6 +87,17 @@ def test_last_of_more_than_nine_rounds() -> None:
     assert choose(rounds, Selection(rule="last"))[0] == "round-11"
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_last_keeps_no_round_that_gives_no_numbers(bad: float) -> None:
+    """The paper's rule keeps the last round that has numbers; with none, the warm start."""
+    rounds = table(sft=(1.0, 1.0), round_1=(2.0, 2.0), round_2=(bad, 1.0))
+    name, rule, reason = choose(rounds, Selection(rule="last"))
+    assert (name, rule) == ("round-1", "last")
+    assert "numbers" in reason
+    none = table(sft=(1.0, 1.0), round_1=(bad, bad))
+    assert choose(none, Selection(rule="last"))[0] == "sft"
+
+
 def test_reason_counts_those_left_out() -> None:
     """The reason says how many candidates were compared and how many left out."""
     reason = choose({**ROUNDS, **table(round_1="too long")}, Selection(rule="held-out"))[2]

@@ -262,6 +262,11 @@ def test_no_loss_explodes_before_it_begins(name: str, beta: float) -> None:
     assert explosion(Update(loss=name, beta=beta)) >= 10 * start
 
 
+def test_an_nll_term_explodes_no_sooner_for_its_weight() -> None:
+    """With an NLL term of weight 20 the limit is 20 times further away than the term alone is."""
+    assert explosion(Update(sft_weight=20)) == 21 * explosion(Update())
+
+
 def test_loss_by_hand(tiny: Tiny) -> None:
     """The loss is the mean of -log sigmoid of beta times the difference of log-ratios."""
     policy = policy_at(tiny, weights=1)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from ditto_hub import pocket
 from ditto_hub.algorithm.chat import ChatFormat
-from ditto_hub.errors import BaseModelError
+from ditto_hub.errors import BaseModelError, MemoryShortError
 
 
 def pick_device(wish: str | None = None) -> torch.device:
@@ -25,7 +27,8 @@ def pick_device(wish: str | None = None) -> torch.device:
 
 def pick_dtype(device: torch.device) -> torch.dtype:
     """Return bfloat16 where the device computes in it soundly, float32 elsewhere."""
-    bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    # without emulation: a T4 takes bfloat16 and computes it in software
+    bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if bf16 else torch.float32
 
 
@@ -79,12 +82,14 @@ def load_base(
     """Load a base model and its tokenizer, frozen and in evaluation mode.
 
     Args:
-        base_model: {id, revision}; id is "pocket", a Hub id or a folder.
+        base_model: {id, revision, quantize}; id is "pocket", a Hub id or a folder; quantize is
+            "4bit" or missing.
         device: where to; default `pick_device()`.
         token: of the Hub, for a private or gated base model.
 
     Raises:
-        BaseModelError: it cannot be loaded.
+        BaseModelError: it cannot be loaded, or not in 4 bits.
+        MemoryShortError: the device does not hold it.
     """
     device = device or pick_device()
     where = pocket.resolve(str(base_model["id"]))
@@ -93,8 +98,13 @@ def load_base(
         config = AutoConfig.from_pretrained(where, **options)
         config.attention_dropout = 0.0
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
-        model = AutoModelForCausalLM.from_pretrained(
-            where, config=config, dtype=pick_dtype(device), **options
+        if base_model.get("quantize") == "4bit":
+            options |= four_bit(device)
+        model = _onto(
+            device,
+            lambda: AutoModelForCausalLM.from_pretrained(
+                where, config=config, dtype=pick_dtype(device), **options
+            ),
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         words = str(error).strip().splitlines() or [type(error).__name__]
@@ -102,9 +112,77 @@ def load_base(
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    return model.to(device).eval().requires_grad_(False), tokenizer
+    return model.eval().requires_grad_(False), tokenizer
 
 
-def load_format(base_model_id: str) -> ChatFormat:
+def _onto(device: torch.device, load: Callable[[], Any]) -> Any:
+    """Load a model onto a device, unless it does not fit."""
+    try:
+        model = load()
+        placed = getattr(model, "is_loaded_in_4bit", False)  # by its device_map; may not be moved
+        return model if placed else model.to(device)
+    except torch.OutOfMemoryError as error:
+        raise MemoryShortError(
+            f"The base model does not fit the memory of this {device.type} device.",
+            "Use a smaller one, --set base.quantize=4bit, or larger hardware; `ditto-hub estimate"
+            " --device all` says what fits.",
+        ) from error
+
+
+def four_bit(device: torch.device) -> dict[str, Any]:
+    """Return what loads a base model's linear layers as NF4, computing in the device's dtype.
+
+    Raises:
+        BaseModelError: bitsandbytes is not installed, or does not know the device.
+    """
+    if find_spec("bitsandbytes") is None:
+        raise BaseModelError(
+            "base.quantize=4bit needs the package bitsandbytes, which is not installed.",
+            "pip install 'ditto-hub[4bit]', or --set base.quantize=none.",
+        )
+    if device.type == "mps":
+        raise BaseModelError(
+            "bitsandbytes has no 4-bit weights for MPS.", "Use --set base.quantize=none."
+        )
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=pick_dtype(device),
+    )
+    return {"quantization_config": quantization, "device_map": {"": device}}
+
+
+def load_format(base_model_id: str, token: str | bool | None = None) -> ChatFormat:
     """Return how a base model's chat template writes, without loading its weights."""
-    return ChatFormat(AutoTokenizer.from_pretrained(pocket.resolve(base_model_id)))
+    where = pocket.resolve(base_model_id)
+    return ChatFormat(AutoTokenizer.from_pretrained(where, token=token))
+
+
+def context_length(base_model_id: str, token: str | bool | None = None) -> int:
+    """Return how many tokens a base model can take, answer included; 4096 where nothing says."""
+    config = AutoConfig.from_pretrained(pocket.resolve(base_model_id), token=token)
+    return int(getattr(config, "max_position_embeddings", None) or 4096)
+
+
+def strip_adapters(model: Any) -> None:
+    """Take off what an earlier use of a base model left on it: its layers and its forward again.
+
+    A GPU worker is used again by other visitors, and what it holds in memory with it.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, module.get_base_layer())
+    for attribute in ("forward", "peft_config"):
+        model.__dict__.pop(attribute, None)
+    model.eval().requires_grad_(False)
+
+
+def free_memory() -> None:
+    """Give memory back that nothing uses any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

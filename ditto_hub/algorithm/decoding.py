@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import (
@@ -12,8 +13,18 @@ from transformers import (
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from ditto_hub.config import Sampling
+
+CPU_PASS_TOKENS = 512  # activations of more leave a core's cache: half the speed (LAB.md)
+
+CACHE_BLOCK = 64  # tokens a cache's buffer grows by
+
+
+def pass_tokens(device: torch.device) -> int:
+    """Return how many tokens a forward pass should have at most, memory aside."""
+    return CPU_PASS_TOKENS if device.type == "cpu" else 2**31
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,54 @@ def length_sorted_chunks(lengths: Sequence[int], token_budget: int) -> Iterator[
         chunk.append(i)
     if chunk:
         yield chunk
+
+
+class BufferedLayer(DynamicLayer):  # type: ignore[misc]
+    """A layer's cached keys and values, with room for tokens to come.
+
+    The library's own copies all of them for every token.
+    """
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffers: list[torch.Tensor] = []  # keys' and values', (R, H, room, D)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add the newest tokens' keys and values, (R, H, T, D), and return all."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        before = self.get_seq_length()
+        now = before + key_states.shape[-2]
+        news = (key_states, value_states)
+        if not self.buffers or now > self.buffers[0].shape[-2]:
+            room = -(-now // CACHE_BLOCK) * CACHE_BLOCK
+            grown = [new.new_empty((*new.shape[:-2], room, new.shape[-1])) for new in news]
+            for small, large in zip(self.buffers, grown, strict=False):
+                large[..., :before, :] = small[..., :before, :]
+            self.buffers = grown
+        for buffer, new in zip(self.buffers, news, strict=True):
+            buffer[..., before:now, :] = new
+        self.keys, self.values = (buffer[..., :now, :] for buffer in self.buffers)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep some rows, or repeat them."""
+        length = self.get_seq_length()
+        self.buffers = [buffer[indices] for buffer in self.buffers]
+        if length:
+            self.keys, self.values = (buffer[..., :length, :] for buffer in self.buffers)
+
+
+def roomy_cache(config: Any) -> DynamicCache:
+    """Return a cache for decoding with a model; layers with a sliding window stay the library's."""
+    cache = DynamicCache(config=config)
+    cache.layers = [BufferedLayer() if type(x) is DynamicLayer else x for x in cache.layers]
+    return cache
 
 
 def uniforms(seed: int, n: int) -> torch.Tensor:

@@ -96,6 +96,8 @@ def stage(work: Work, name: str, t: int | None, body: Stage) -> Stage:
         except StopIteration as end:
             reason = end.value or ""
             break
+        for notice in work.policy.room.notices():
+            yield replace(notice, **here)
         yield replace(item, **here) if isinstance(item, Event) else item
     progress.done.append(key)
     progress.step = 0

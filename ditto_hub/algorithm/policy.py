@@ -22,9 +22,8 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from transformers.cache_utils import DynamicCache
-from trl.trainer.utils import add_fused_lm_head
 
-from ditto_hub.algorithm.base_model import load_base, lora_targets
+from ditto_hub.algorithm.base_model import lora_targets
 from ditto_hub.algorithm.chat import ChatFormat
 from ditto_hub.algorithm.decoding import (
     Drawn,
@@ -32,12 +31,18 @@ from ditto_hub.algorithm.decoding import (
     inverse_cdf,
     length_sorted_chunks,
     pad_rows,
+    pass_tokens,
+    roomy_cache,
     uniforms,
     warpers,
 )
+from ditto_hub.algorithm.head import put_head
+from ditto_hub.algorithm.memory import Room, parts
+from ditto_hub.algorithm.team import Team
 from ditto_hub.config import Lora, Sampling
 from ditto_hub.errors import BaseModelError
 
+LEAVE_AT = 0.9  # share of rows under way at which the ended ones leave: leaving costs a copy
 Tensors = dict[str, torch.Tensor]
 Sequences = Sequence[tuple[Sequence[int], Sequence[int]]]
 
@@ -64,9 +69,12 @@ class Policy:
         self.tokenizer = tokenizer
         self.format = ChatFormat(tokenizer)
         self.device = model.device
+        self.pass_tokens = pass_tokens(self.device)
+        self.room = Room()
+        self.team: Team | None = None
         targets = lora_targets(model, lora.targets)
         self._forward = model.__dict__.get("forward")
-        add_fused_lm_head(model)
+        self._head = put_head(model)
         torch.manual_seed(seed)
         config = LoraConfig(
             r=lora.rank,
@@ -89,6 +97,14 @@ class Policy:
         base.__dict__.pop("forward", None)
         if self._forward is not None:
             base.forward = self._forward
+
+    @contextlib.contextmanager
+    def own_head(self) -> Iterator[None]:
+        """Keep this policy's head where a trainer built inside the block puts one of its own."""
+        try:
+            yield
+        finally:
+            self.model.get_base_model().forward = self._head
 
     # ---- sampling ------------------------------------------------------------------------------
 
@@ -114,15 +130,43 @@ class Policy:
         Returns:
             For each prompt, its completions in the order of its seeds.
         """
+        if self.team is not None:
+            return self.team.sample(prompts, seeds, sampling, cap)
+        return self.own_sample(prompts, seeds, sampling, cap)
+
+    @torch.no_grad()
+    def own_sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        seeds: Sequence[Sequence[int]],
+        sampling: Sampling,
+        cap: int,
+    ) -> list[list[Drawn]]:
+        """Draw as `sample` does, in this process alone."""
         self.model.eval()
-        owner = [i for i, mine in enumerate(seeds) for _ in mine]
-        draws = torch.stack([uniforms(s, cap) for mine in seeds for s in mine])
+
+        def draw() -> list[list[Drawn]]:
+            grouped: list[list[Drawn]] = [[] for _ in prompts]
+            for part in parts(prompts, seeds, self.room.rows):
+                for i, row in self._draw_part(prompts, part, sampling, cap):
+                    grouped[i].append(row)
+            return grouped
+
+        return self.room.with_rows(draw, sum(len(mine) for mine in seeds))
+
+    def _draw_part(
+        self,
+        prompts: Sequence[Sequence[int]],
+        part: Sequence[tuple[int, Sequence[int]]],
+        sampling: Sampling,
+        cap: int,
+    ) -> list[tuple[int, Drawn]]:
+        """Draw one group of rows; returns each with its prompt's number."""
+        owner = [k for k, (_, mine) in enumerate(part) for _ in mine]
+        draws = torch.stack([uniforms(s, cap) for _, mine in part for s in mine])
         with self._merged():
-            drawn = self._decode(prompts, owner, draws, sampling, cap)
-        grouped: list[list[Drawn]] = [[] for _ in prompts]
-        for i, row in zip(owner, drawn, strict=True):
-            grouped[i].append(row)
-        return grouped
+            drawn = self._decode([prompts[i] for i, _ in part], owner, draws, sampling, cap)
+        return [(part[k][0], row) for k, row in zip(owner, drawn, strict=True)]
 
     def _decode(
         self,
@@ -133,7 +177,7 @@ class Policy:
         cap: int,
     ) -> list[Drawn]:
         ids, mask = pad_rows(prompts, self.format.pad_id, left=True)
-        cache = DynamicCache(config=self.model.config)
+        cache = roomy_cache(self.model.config)
         step = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
         step["position_ids"] = (step["attention_mask"].cumsum(1) - 1).clamp(min=0)
         logits = self._next_logits(step, cache)
@@ -159,7 +203,7 @@ class Policy:
             n_left = int(left.sum())
             if n_left == 0 or t == cap - 1:
                 break
-            if n_left <= 0.9 * len(alive):  # rows that have ended leave the batch
+            if n_left <= LEAVE_AT * len(alive):  # rows that have ended leave the batch
                 keep = left.nonzero()[:, 0]
                 cache.batch_select_indices(keep)
                 alive, token, mask, position = (x[keep] for x in (alive, token, mask, position))
@@ -208,10 +252,25 @@ class Policy:
             rows: (prompt ids, completion ids).
             token_budget: tokens a forward pass at most, padding included.
         """
+        if self.team is not None:
+            return self.team.log_probs(rows, token_budget)
+        return self.own_log_probs(rows, token_budget)
+
+    @torch.no_grad()
+    def own_log_probs(self, rows: Sequences, token_budget: int = 16_384) -> list[float]:
+        """Score as `log_probs` does, in this process alone."""
+        if not rows:
+            return []
+        lengths = [len(p) + len(c) for p, c in rows]
+        size = min(token_budget, self.pass_tokens, max(lengths) * len(rows))
+        return self.room.with_tokens(lambda: self._log_probs(rows, size), size, max(lengths))
+
+    def _log_probs(self, rows: Sequences, size: int) -> list[float]:
         self.model.eval()
         scores = [0.0] * len(rows)
         whole = [(*p, *c) for p, c in rows]
-        for chunk in length_sorted_chunks([len(w) for w in whole], token_budget):
+        at_most = self.room.at_most(size)
+        for chunk in length_sorted_chunks([len(w) for w in whole], at_most):
             ids, mask = pad_rows([whole[i] for i in chunk], self.format.pad_id)
             labels = ids.masked_fill(mask == 0, -100)
             for k, i in enumerate(chunk):
@@ -274,7 +333,11 @@ class Policy:
         Raises:
             BaseModelError: they are of another shape.
         """
-        mine = set(get_peft_model_state_dict(self.model, adapter_name="default"))
+        mine = set(
+            get_peft_model_state_dict(
+                self.model, adapter_name="default", save_embedding_layers=False
+            )
+        )
         strange, missing = sorted(set(tensors) - mine), sorted(mine - set(tensors))
         if strange or missing:
             fault = (
@@ -310,7 +373,12 @@ class Policy:
         """Return the tokenizer's files, chat template included."""
         with tempfile.TemporaryDirectory() as folder:
             self.tokenizer.save_pretrained(folder)
-            return {p.name: p.read_bytes() for p in sorted(Path(folder).iterdir())}
+            files = {p.name: p.read_bytes() for p in sorted(Path(folder).iterdir())}
+        settings = json.loads(files["tokenizer_config.json"])
+        for how_it_was_loaded_here in ("local_files_only", "is_local"):
+            settings.pop(how_it_was_loaded_here, None)
+        text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
+        return {**files, "tokenizer_config.json": text.encode()}
 
     @property
     def dtype_name(self) -> str:
@@ -356,29 +424,3 @@ class Policy:
         out = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
         logits: torch.Tensor = out.logits[0, -1].float().cpu()
         return logits
-
-
-def load_adapter_folder(folder: Path, token: str | bool | None = None) -> Policy:
-    """Load an adapter's base model and put the adapter on it.
-
-    Args:
-        folder: with adapter_config.json and adapter_model.safetensors at its root.
-        token: of the Hub, for a private or gated base model.
-
-    Raises:
-        BaseModelError: the folder is damaged, or its base model cannot be loaded or does not fit.
-    """
-    try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        lora = Lora(
-            rank=int(config["r"]),
-            alpha=float(config["lora_alpha"]),
-            targets=",".join(sorted(config["target_modules"])),
-        )
-        base = {"id": config["base_model_name_or_path"], "revision": config.get("revision")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BaseModelError(f"{folder / 'adapter_config.json'} is damaged: {error}.") from error
-    model, tokenizer = load_base(base, token=token)
-    policy = Policy(model, tokenizer, lora, 0, base)
-    policy.load_adapter(folder)
-    return policy

@@ -9,7 +9,7 @@ from ditto_hub.algorithm.selection import score_candidate
 from ditto_hub.algorithm.state import Artifact, Checkpoint, Work
 from ditto_hub.algorithm.warm_start import score_under_reference
 from ditto_hub.events import BatchSampled, Event, RoundSampled
-from ditto_hub.runs import to_jsonl_bytes
+from ditto_hub.storage import to_jsonl_bytes
 
 Steps = Generator[Event | Checkpoint | Artifact, None, str]
 

@@ -122,15 +122,22 @@ def choose(
 
     Args:
         candidates: name -> {scores, degenerate}, in the order they were made.
-        settings: the rule; "last" is the paper's: the last round, whatever its scores.
+        settings: the rule; "last" is the paper's: the last round, whatever its scores, as long
+            as they are numbers.
 
     Returns:
         Its name, the rule that was used, and the reason in words.
     """
     rounds = [name for name in candidates if name.startswith("round-")]
     if settings.rule == "last":
-        name = rounds[-1] if rounds else "sft"
-        return name, "last", f"{name} is the last round"
+        numbers = [n for n in rounds if _are_numbers(candidates[n]["scores"])]
+        name = numbers[-1] if numbers else "sft"
+        why = (
+            "the last round"
+            if name == (rounds or [""])[-1]
+            else "the last whose scores are numbers"
+        )
+        return name, "last", f"{name} is {why}"
     sound = {n: c["scores"] for n, c in candidates.items() if not c["degenerate"]}
     left_out = len(candidates) - len(sound)
     note = f"; {left_out} degenerate left out" if left_out else ""
@@ -147,6 +154,11 @@ def choose(
         "mixture": "the best mixture of held-out loss and closeness in style",
     }
     return best, rule, f"{best} has {words[rule]} of {len(sound)} candidates{note}"
+
+
+def _are_numbers(scores: Mapping[str, float]) -> bool:
+    """Tell whether weights gave numbers at all; the paper's rule asks no more of a round."""
+    return all(math.isfinite(value) for value in scores.values())
 
 
 def rank_scores(sound: Mapping[str, Mapping[str, float]], rule: str) -> dict[str, float]:

@@ -60,6 +60,7 @@ class Progress:
         losses: the warm start's batch losses so far.
         candidates: name -> {scores, degenerate}.
         stopped_early: why the rounds ended before T.
+        room: tokens and rows at a time, where memory ran out; 0 for no bound.
     """
 
     done: list[str] = field(default_factory=list)
@@ -72,6 +73,7 @@ class Progress:
     losses: list[float] = field(default_factory=list)
     candidates: dict[str, dict[str, Any]] = field(default_factory=dict)
     stopped_early: str = ""
+    room: dict[str, int] = field(default_factory=dict)
 
 
 class Work:
@@ -149,6 +151,8 @@ class Work:
             "best": self.best,
             "optimizer": self.stepper.state() if self.stepper else self.pending_optimizer,
         }
+        room = self.policy.room
+        self.progress.room = {"tokens": room.tokens, "rows": room.rows}
         tensors = {f"{part}/{k}": v for part, group in parts.items() for k, v in group.items()}
         plain = {"version": STATE_VERSION, "progress": asdict(self.progress)}
         return tensors_to_bytes(tensors, {"state": json.dumps(plain)})
@@ -160,6 +164,8 @@ class Work:
             RunError: the bytes are damaged or of a newer version.
         """
         self.progress, parts = _read_state(data)
+        room = self.progress.room
+        self.policy.room.tokens, self.policy.room.rows = room.get("tokens", 0), room.get("rows", 0)
         self.policy.restore(parts["adapter"])
         self.pi_0, self.moved_reference = parts["pi_0"], parts["reference"]
         self.best = parts["best"]

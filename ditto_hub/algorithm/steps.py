@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from ditto_hub.algorithm.memory import row_groups
 from ditto_hub.algorithm.policy import Policy, Tensors
 from ditto_hub.algorithm.rollout import row_seed
 
@@ -50,6 +51,7 @@ class Stepper:
         schedule: step (from 0) -> factor on the peak.
         max_grad_norm: clip; 0 is off.
         seed: with the step's number, the random state of a step (dropout).
+        token_budget: tokens whose activations are kept at a time at most.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Stepper:
         schedule: Schedule,
         max_grad_norm: float,
         seed: int,
+        token_budget: int = 16_384,
     ) -> None:
         self.policy = policy
         self.parameters = policy.parameters()
@@ -68,6 +71,7 @@ class Stepper:
         self.learning_rate = learning_rate
         self.max_grad_norm = max_grad_norm
         self.seed = seed
+        self.token_budget = token_budget
         self.step_count = 0
         self.optimizer: torch.optim.Optimizer
         if optimizer == "rmsprop":
@@ -88,9 +92,9 @@ class Stepper:
         rate = self.learning_rate * self.schedule(self.step_count)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        torch.manual_seed(row_seed(self.seed, self.step_count))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = float(trainer.training_step(self.policy.model, dict(batch)))
+        loss = self.policy.room.with_tokens(
+            lambda: self._backward(trainer, batch), *_extent(batch, self.token_budget)
+        )
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm or math.inf)
         self.policy.model.eval()
         sound = math.isfinite(loss) and math.isfinite(float(norm)) and loss < explode
@@ -99,6 +103,21 @@ class Stepper:
             self.optimizer.step()
         self.step_count += 1
         return result
+
+    def _backward(self, trainer: Any, batch: Mapping[str, torch.Tensor]) -> float:
+        """Return the loss, its gradient in place; rows of labels in several passes where needed."""
+        torch.manual_seed(row_seed(self.seed, self.step_count))
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.policy.team is not None and "labels" in batch:
+            return self.policy.team.supervise(batch)
+        limit = self.policy.room.at_most(self.token_budget)
+        if "labels" not in batch or _extent(batch, limit + 1)[0] <= limit:
+            return float(trainer.training_step(self.policy.model, dict(batch)))
+        trained = (batch["labels"][:, 1:] != -100).sum().to(self.policy.device)
+        return sum(
+            float(trainer.training_step(self.policy.model, part, trained))
+            for part in row_groups(dict(batch), limit)
+        )
 
     def state(self) -> Tensors:
         """Return the optimiser's tensors and the step count."""
@@ -117,6 +136,14 @@ class Stepper:
             if key:
                 state.setdefault(int(index), {})[key] = value.clone()
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+
+
+def _extent(batch: Mapping[str, torch.Tensor], token_budget: int) -> tuple[int, int]:
+    """Return how many tokens of a batch run at a time, and how many its longest row has."""
+    mask = batch.get("attention_mask")
+    if mask is None:
+        return 0, 0
+    return min(mask.numel(), token_budget), int(mask.sum(1).max())
 
 
 def schedule(shape: str, warmup_ratio: float, total: int) -> Schedule:

@@ -20,6 +20,7 @@ from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
 from ditto_hub.algorithm.decoding import length_sorted_chunks, pad_rows
+from ditto_hub.algorithm.memory import Room
 from ditto_hub.algorithm.policy import Policy
 from ditto_hub.algorithm.ranking import (
     Comparison,
@@ -32,6 +33,7 @@ from ditto_hub.algorithm.ranking import (
 from ditto_hub.algorithm.rollout import Rollout, row_seed
 from ditto_hub.algorithm.state import Checkpoint, Work
 from ditto_hub.algorithm.steps import Stepper, schedule, trainer_arguments
+from ditto_hub.algorithm.team import Team
 from ditto_hub.algorithm.warm_start import score_under_reference
 from ditto_hub.config import Update
 from ditto_hub.events import Event, StepTaken
@@ -43,20 +45,28 @@ FIELDS = ("log_probs", "entropy", "mean_logits", "is_top1")
 class UniqueRows:
     """Stand in for the model in DPOTrainer's loss: run each different row once, gather to pairs.
 
-    With more tokens than the budget the rows run in length-sorted chunks: first without gradients,
-    then, once the loss has given the gradient of each row's log-probabilities, again with them
-    (`backward`), so memory is bounded by the budget and the result is the same.
+    The rows run in length-sorted passes, so hardly any padding is computed. While they hold no more
+    tokens than the budget together, every pass keeps its graph, and one backward goes through all.
+    With more they run twice: first without gradients, then, once the loss has given the gradient of
+    each row's log-probabilities, again with them (`backward`), so memory is bounded by the budget
+    and the result is the same.
 
     Args:
         model: the PEFT model with TRL's fused head.
-        token_budget: tokens a forward pass at most, padding included.
+        token_budget: tokens whose activations are kept at a time at most, padding included.
+        pass_tokens: tokens a forward pass at most, where that is less.
+        team: processes that share the passes, if there are several.
     """
 
-    def __init__(self, model: Any, token_budget: int) -> None:
+    def __init__(
+        self, model: Any, token_budget: int, pass_tokens: int, team: Team | None = None
+    ) -> None:
         self.model = model
+        self.team = team
         self.token_budget = token_budget
-        self._leaf: torch.Tensor | None = None
-        self._chunks: list[tuple[torch.Tensor, dict[str, torch.Tensor]]] = []
+        self.pass_tokens = min(token_budget, pass_tokens)
+        self._leaves: list[torch.Tensor] = []
+        self._passes: list[dict[str, torch.Tensor]] = []
 
     def __call__(
         self,
@@ -73,55 +83,71 @@ class UniqueRows:
             input_ids: (2B, L), winners first; attention_mask and labels likewise.
             rows: (2B,) number of the different row that each line holds, from 0.
         """
+        given = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
         first = torch.stack([(rows == r).nonzero()[0, 0] for r in range(int(rows.max()) + 1)])
-        unique = {
-            "input_ids": input_ids[first],
-            "attention_mask": attention_mask[first],
-            "labels": labels[first],
-        }
-        lengths = unique["attention_mask"].sum(1).tolist()
-        chunks = list(length_sorted_chunks(lengths, self.token_budget))
-        if len(chunks) == 1:
-            out = self.model(**unique, fused_lm_head=True, use_cache=False)
-            return SimpleNamespace(
-                **{f: getattr(out, f)[rows] for f in FIELDS}, aux_loss=out.aux_loss
-            )
-        return self._in_chunks(unique, chunks, rows)
-
-    def _in_chunks(
-        self, unique: dict[str, torch.Tensor], chunks: list[list[int]], rows: torch.Tensor
-    ) -> SimpleNamespace:
-        shape = (unique["input_ids"].shape[0], unique["input_ids"].shape[1] - 1)
-        fields: dict[str, torch.Tensor] = {}
-        self._chunks = []
-        for chunk in chunks:
-            index = torch.tensor(chunk, device=rows.device)
-            width = int(unique["attention_mask"][index].sum(1).max())
-            part = {name: value[index, :width] for name, value in unique.items()}
-            self._chunks.append((index, part))
-            with torch.no_grad():
-                out = self.model(**part, fused_lm_head=True, use_cache=False)
-            for name in FIELDS:
-                value = getattr(out, name)
-                whole = fields.setdefault(name, value.new_zeros(shape))
-                whole[index, : width - 1] = value
-        self._leaf = fields["log_probs"].requires_grad_()
-        return SimpleNamespace(**{n: v[rows] for n, v in fields.items()}, aux_loss=None)
+        lengths = attention_mask[first].sum(1).tolist()
+        chunks = list(length_sorted_chunks(lengths, self.pass_tokens))
+        self._passes = [
+            {
+                name: value[first[chunk], : max(lengths[i] for i in chunk)]
+                for name, value in given.items()
+            }
+            for chunk in chunks
+        ]
+        total = sum(p["input_ids"].numel() for p in self._passes)
+        fits = total <= self.token_budget and self.team is None
+        with torch.set_grad_enabled(fits and torch.is_grad_enabled()):
+            outs = self._run_all()
+        if not fits:
+            self._leaves = [out.log_probs.requires_grad_() for out in outs]
+        order = torch.tensor([i for chunk in chunks for i in chunk], device=rows.device)
+        lines, width = order.argsort()[rows], input_ids.shape[1] - 1
+        fields = {n: _joined([getattr(out, n) for out in outs], width)[lines] for n in FIELDS}
+        routing = [out.aux_loss for out in outs if out.aux_loss is not None]
+        return SimpleNamespace(**fields, aux_loss=sum(routing) / len(routing) if routing else None)
 
     def backward(self) -> None:
-        """Send the gradient on the log-probabilities through the model, chunk by chunk."""
-        if self._leaf is None or self._leaf.grad is None:
+        """Send the gradient on the log-probabilities through the model, pass by pass."""
+        if self.team is not None:
+            self.team.backward(self._passes, [leaf.grad for leaf in self._leaves])  # type: ignore[misc]
             return
-        for index, part in self._chunks:
-            out = self.model(**part, fused_lm_head=True, use_cache=False)
-            grad = self._leaf.grad[index, : out.log_probs.shape[1]]
-            out.log_probs.backward(gradient=grad)
+        for leaf, part in zip(self._leaves, self._passes, strict=False):
+            self._run(part).log_probs.backward(gradient=leaf.grad)
+
+    def _run_all(self) -> list[Any]:
+        if self.team is None:
+            return [self._run(part) for part in self._passes]
+        found = self.team.forward(self._passes)
+        outs = []
+        for log_probs in found:
+            unread = torch.zeros_like(log_probs)
+            outs.append(
+                SimpleNamespace(
+                    log_probs=log_probs,
+                    entropy=unread,
+                    mean_logits=unread,
+                    is_top1=unread.bool(),
+                    aux_loss=None,
+                )
+            )
+        return outs
+
+    def _run(self, part: dict[str, torch.Tensor]) -> Any:
+        return self.model(**part, fused_lm_head=True, use_cache=False)
+
+
+def _joined(parts: Sequence[torch.Tensor], width: int) -> torch.Tensor:
+    """Return the rows of several (R, T) tensors below one another, padded to one width."""
+    return torch.cat([torch.nn.functional.pad(p, (0, width - p.shape[1])) for p in parts])
 
 
 class UpdateTrainer(DPOTrainer):  # type: ignore[misc]
     """DPOTrainer that takes token ids as they were sampled and reference scores as stored."""
 
     token_budget = 16_384
+    pass_tokens = 16_384
+    room = Room()
+    team: Team | None = None
 
     def _prepare_dataset(self, dataset: Any, *_: object, **__: object) -> Any:
         return dataset  # rows are token ids already
@@ -134,7 +160,9 @@ class UpdateTrainer(DPOTrainer):  # type: ignore[misc]
         num_items_in_batch: Any = None,
     ) -> Any:
         """Return TRL's loss, computed on unique rows."""
-        self._unique = UniqueRows(model, self.token_budget)
+        budget = self.room.at_most(self.token_budget)
+        share = max(1, budget // 4) if self.team else self.pass_tokens
+        self._unique = UniqueRows(model, budget, min(share, self.pass_tokens), self.team)
         return super().compute_loss(self._unique, inputs, return_outputs, num_items_in_batch)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -157,16 +185,21 @@ def dpo_trainer(policy: Policy, update: Update) -> UpdateTrainer:
         disable_dropout=False,  # it would outlive the trainer; see `dropout_off`
     )
     dummy = Dataset.from_list([{"prompt_ids": [0], "chosen_ids": [0], "rejected_ids": [0]}])
-    trainer = UpdateTrainer(
-        model=policy.model,
-        args=args,
-        train_dataset=dummy,  # never trained on
-        processing_class=deepcopy(policy.tokenizer),  # TRL sets its pad token
-        optimizers=(torch.optim.SGD(policy.parameters(), lr=0.0), None),  # the Stepper's is used
-    )
+    unused = torch.optim.SGD(policy.parameters(), lr=0.0)  # the Stepper's own is used
+    with policy.own_head():
+        trainer = UpdateTrainer(
+            model=policy.model,
+            args=args,
+            train_dataset=dummy,  # never trained on
+            processing_class=deepcopy(policy.tokenizer),  # TRL sets its pad token
+            optimizers=(unused, None),
+        )
     policy.model.delete_adapter("ref")  # TRL's copy of the current adapter: the wrong reference
     trainer.precompute_ref_logps = True
     trainer.token_budget = update.token_budget
+    trainer.pass_tokens = policy.pass_tokens
+    trainer.room = policy.room
+    trainer.team = policy.team
     trainer.current_gradient_accumulation_steps = 1
     return trainer
 
@@ -248,11 +281,11 @@ def update_round(work: Work, t: int) -> Generator[Event | Checkpoint, None, str]
 def explosion(update: Update) -> float:
     """Return the loss from which a run ends early.
 
-    IPO's squared loss starts at 1 / (4 beta^2), 100 at the paper's beta, so there the setting
-    counts in multiples of that.
+    The setting counts in multiples of what the terms may begin with: 1 for a preference loss, or
+    for IPO's squared one 1 / (4 beta^2), 100 at the paper's beta; and the NLL term's weight.
     """
     start = 1 / (4 * update.beta**2) if update.loss == "ipo" else 1.0
-    return update.explode * max(1.0, start)
+    return update.explode * (max(1.0, start) + update.sft_weight)
 
 
 def _ranked(rows: Sequence[Rollout]) -> list[Ranked]:
@@ -288,7 +321,8 @@ def _stepper(work: Work) -> Stepper:
         work.policy,
         optimizer=update.optimizer,
         learning_rate=update.learning_rate,
-        schedule=schedule("constant", update.warmup_ratio, update.rounds * update.steps),
+        schedule=schedule(update.schedule, update.warmup_ratio, update.rounds * update.steps),
         max_grad_norm=update.max_grad_norm,
         seed=row_seed(work.config.seed, "update"),
+        token_budget=update.token_budget,
     )

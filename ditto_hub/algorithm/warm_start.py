@@ -32,13 +32,15 @@ def sft_trainer(policy: Policy) -> Any:
     """Return a trainer whose `training_step` gives the mean NLL of a batch's labels."""
     rows = Dataset.from_list([{"input_ids": [0, 0], "labels": [0, 0]}])  # never trained on
     args = SFTConfig(**trainer_arguments(policy, 1), dataset_kwargs={"skip_prepare_dataset": True})
-    trainer = SFTTrainer(
-        model=policy.model,
-        args=args,
-        train_dataset=rows,
-        processing_class=deepcopy(policy.tokenizer),  # TRL sets its pad token
-        optimizers=(torch.optim.SGD(policy.parameters(), lr=0.0), None),  # the Stepper's is used
-    )
+    unused = torch.optim.SGD(policy.parameters(), lr=0.0)  # the Stepper's own is used
+    with policy.own_head():
+        trainer = SFTTrainer(
+            model=policy.model,
+            args=args,
+            train_dataset=rows,
+            processing_class=deepcopy(policy.tokenizer),  # TRL sets its pad token
+            optimizers=(unused, None),
+        )
     trainer.current_gradient_accumulation_steps = 1
     return trainer
 
@@ -178,6 +180,7 @@ def _stepper(work: Work, shape: str, warmup_ratio: float, total: int, name: str)
         schedule=schedule(shape, warmup_ratio, total),
         max_grad_norm=work.config.update.max_grad_norm,
         seed=row_seed(work.config.seed, name),
+        token_budget=work.config.update.token_budget,
     )
 
 

@@ -1,0 +1,313 @@
+"""Every fast path changes nothing: with it and without it, the same samples, scores and gradients.
+
+Each path's slow twin is reached from here alone. Where both do the same arithmetic the results are
+equal; where sums are taken in another order they are within the tolerances below.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from test_update import PAIRS, gap, ours
+from tiny_runs import CPU, tiny_config
+from transformers.cache_utils import DynamicCache
+from trl.trainer.utils import add_fused_lm_head
+
+from ditto_hub.algorithm import decoding, head
+from ditto_hub.algorithm import policy as policy_module
+from ditto_hub.algorithm.base_model import load_base
+from ditto_hub.algorithm.policy import Policy
+from ditto_hub.algorithm.rollout import Rollout
+from ditto_hub.algorithm.update import UniqueRows
+from ditto_hub.config import Sampling, Update
+
+Tiny = Callable[[str], Path]
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+# Relative to the gradient's norm, and to a completion's log-probability. bf16 keeps 8 bits.
+GRADIENT = {"float32": 1e-5, "bf16": 2e-2}
+SCORE = {"float32": 1e-5, "bf16": 5e-3}
+PROMPTS = [[5, 60, 61, 62], [5, 70], [5, 80, 81, 82, 83, 84, 85, 86]]
+SEEDS = [list(range(8)), [21, 22, 21], [31, 32, 33, 34]]  # one seed twice
+ROWS = [  # lengths 3 to 14; one token alone; one row twice; one cut at the cap
+    Rollout(0, -1, (5, 60, 61, 62), (90, 91, 92, 93, 94)),
+    Rollout(1, -1, (5, 70), (93, 94)),
+    Rollout(0, 0, (5, 60, 61, 62), (94,)),
+    Rollout(0, 0, (5, 60, 61, 62), (95, 96, 97, 98, 99, 90, 91, 92, 93, 94), ended=False),
+    Rollout(1, 0, (5, 70), (97, 93, 98)),
+    Rollout(0, 1, (5, 60, 61, 62), (95, 96, 97, 98, 99, 90, 91, 92, 93, 94), ended=False),
+]
+dtypes = pytest.mark.parametrize("dtype", DTYPES)
+caps = pytest.mark.parametrize("cap", [1, 7, 80])  # a cap all rows meet; one past a buffer's block
+
+
+@pytest.fixture
+def make(tiny: Tiny) -> Callable[..., Policy]:
+    """Return dtype, family -> a policy whose adapter does something."""
+
+    def build(dtype: str = "float32", family: str = "llama3") -> Policy:
+        base = {"id": str(tiny(family)), "revision": None}
+        model, tokenizer = load_base(base, device=CPU)
+        made = Policy(model.to(DTYPES[dtype]), tokenizer, tiny_config().lora, 0, base)
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in made.parameters():
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+        made.format.stop_ids = tuple(range(100, 150))  # rows end at different times
+        return made
+
+    return build
+
+
+def library_cache(config: Any) -> DynamicCache:
+    return DynamicCache(config=config)
+
+
+# ---- sampling --------------------------------------------------------------------------------
+
+
+@dtypes
+@caps
+@pytest.mark.parametrize("family", ["llama3", "gemma"])
+def test_a_buffered_cache_draws_the_same(
+    make: Callable[..., Policy], dtype: str, cap: int, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room for tokens to come changes neither a token nor a bit of a log-probability."""
+    policy = make(dtype, family)
+    fast = policy.sample(PROMPTS, SEEDS, Sampling(), cap)
+    monkeypatch.setattr(policy_module, "roomy_cache", library_cache)
+    assert policy.sample(PROMPTS, SEEDS, Sampling(), cap) == fast
+
+
+@dtypes
+@caps
+def test_rows_that_leave_change_nothing(
+    make: Callable[..., Policy], dtype: str, cap: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ended rows leave the batch or stay to its end: the others draw the same tokens."""
+    policy = make(dtype)
+    fast = policy.sample(PROMPTS, SEEDS, Sampling(), cap)
+    monkeypatch.setattr(policy_module, "LEAVE_AT", 0.0)
+    slow = policy.sample(PROMPTS, SEEDS, Sampling(), cap)
+    assert [r.token_ids for mine in slow for r in mine] == [
+        r.token_ids for mine in fast for r in mine
+    ]
+    assert cap == 1 or len({len(r.token_ids) for mine in fast for r in mine}) > 2
+
+
+def test_a_merged_adapter_draws_the_same(
+    make: Callable[..., Policy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decoding from weights with the adapter in them draws what decoding beside it draws."""
+    policy = make()
+    fast = policy.sample(PROMPTS, SEEDS, Sampling(), 30)
+    monkeypatch.setattr(Policy, "_merged", lambda self: contextlib.nullcontext())
+    slow = policy.sample(PROMPTS, SEEDS, Sampling(), 30)
+    for one, two in zip(
+        [r for mine in fast for r in mine], [r for mine in slow for r in mine], strict=True
+    ):
+        assert one.token_ids == two.token_ids
+        assert one.log_prob == pytest.approx(two.log_prob, abs=1e-3)
+
+
+def test_prompts_read_once_or_for_every_row(make: Callable[..., Policy]) -> None:
+    """A prompt given once with all its seeds, or once a seed, gives the same rows."""
+    policy = make()
+    together = policy.sample(PROMPTS, SEEDS, Sampling(), 30)
+    apart = policy.sample(
+        [p for p, mine in zip(PROMPTS, SEEDS, strict=True) for _ in mine],
+        [[seed] for mine in SEEDS for seed in mine],
+        Sampling(),
+        30,
+    )
+    assert [r.token_ids for mine in together for r in mine] == [r[0].token_ids for r in apart]
+
+
+# ---- scores ----------------------------------------------------------------------------------
+
+
+@dtypes
+@pytest.mark.parametrize("tokens", [1, 8, 30])
+def test_small_passes_score_the_same(make: Callable[..., Policy], dtype: str, tokens: int) -> None:
+    """Passes that stay in a core's cache give the scores of one pass over everything."""
+    policy = make(dtype)
+    rows = [(r.prompt_ids, r.completion_ids) for r in ROWS]
+    policy.pass_tokens = 2**31
+    whole = policy.log_probs(rows)
+    policy.pass_tokens = tokens
+    assert policy.log_probs(rows) == pytest.approx(whole, rel=SCORE[dtype])
+    assert whole[3] == whole[5]  # the same row twice
+
+
+@dtypes
+@pytest.mark.parametrize("family", ["llama3", "gemma", "qwen3"])
+def test_the_head_is_trls_on_labelled_positions(
+    make: Callable[..., Policy], dtype: str, family: str
+) -> None:
+    """Scoring completions alone gives TRL's own log-probabilities, and its gradients."""
+    policy = make(dtype, family)
+    fast = _scored(policy)
+    add_fused_lm_head(policy.model.get_base_model())
+    slow = _scored(policy)
+    assert fast[0] == pytest.approx(slow[0], rel=SCORE[dtype])
+    assert gap({"all": fast[1]}, {"all": slow[1]}) < GRADIENT[dtype]
+
+
+def test_the_head_leaves_prompts_and_padding_out(
+    make: Callable[..., Policy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No logit is computed but for a completion's tokens, away from CUDA too."""
+    policy, seen = make(), []
+    scope = head._add_compact_head.__globals__
+    real = scope["_ChunkedLogProbFunction"]
+
+    def spy(hidden: torch.Tensor, *rest: Any) -> Any:
+        seen.append(hidden.shape[0])
+        return real.apply(hidden, *rest)
+
+    monkeypatch.setitem(scope, "_ChunkedLogProbFunction", SimpleNamespace(apply=spy))
+    policy.log_probs([(r.prompt_ids, r.completion_ids) for r in ROWS])
+    assert sum(seen) == sum(len(r.completion_ids) for r in ROWS)
+
+
+def _scored(policy: Policy) -> tuple[list[float], torch.Tensor]:
+    """Return the rows' log-probabilities and the adapter's gradient of their sum."""
+    ids, mask = decoding.pad_rows([(*r.prompt_ids, *r.completion_ids) for r in ROWS], 0)
+    labels = ids.masked_fill(mask == 0, -100)
+    for line, row in zip(labels, ROWS, strict=True):
+        line[: len(row.prompt_ids)] = -100
+    policy.model.zero_grad(set_to_none=True)
+    out = policy.model(input_ids=ids, attention_mask=mask, labels=labels, fused_lm_head=True)
+    out.log_probs.sum().backward()
+    grads = [p.grad.flatten() for p in policy.parameters() if p.grad is not None]
+    return out.log_probs.sum(1).tolist(), torch.cat(grads)
+
+
+# ---- updates ---------------------------------------------------------------------------------
+
+
+@dtypes
+@pytest.mark.parametrize(
+    ("pass_tokens", "budget"),
+    [(8, 16_384), (30, 16_384), (8, 8), (30, 40)],
+    ids=["tiny passes", "passes", "twice, tiny", "twice"],
+)
+def test_passes_change_no_gradient(
+    make: Callable[..., Policy], dtype: str, pass_tokens: int, budget: int
+) -> None:
+    """One backward through many passes, or each pass run twice: the gradient of one pass."""
+    policy = make(dtype)
+    policy.pass_tokens = 2**31
+    whole, whole_grads = ours(policy, Update(sft_weight=0.3), ROWS)
+    policy.pass_tokens = pass_tokens
+    with _budget(budget):
+        cut, cut_grads = ours(policy, Update(sft_weight=0.3), ROWS)
+    assert cut == pytest.approx(whole, rel=SCORE[dtype])
+    assert gap(cut_grads, whole_grads) < GRADIENT[dtype]
+
+
+def test_rows_within_the_budget_run_once(make: Callable[..., Policy]) -> None:
+    """Only a batch that exceeds the token budget pays for a second forward pass."""
+    policy = make()
+    policy.pass_tokens = 20
+    once = _forwards(policy, budget=16_384)
+    twice = _forwards(policy, budget=20)
+    assert len(twice) == 2 * len(once)
+    assert max(twice) <= 20
+
+
+@pytest.mark.parametrize("copies", [1, 6])
+def test_memory_is_bounded_by_the_budget(make: Callable[..., Policy], copies: int) -> None:
+    """What a backward pass needs is kept for the budget's tokens, however large the batch is."""
+    policy = make()
+    rows = [r for r in ROWS for _ in range(copies)]
+    with _budget(20):
+        peak = _kept(lambda: _spread_out(policy, rows))
+    with _budget(20):
+        small = _kept(lambda: _spread_out(policy, ROWS))
+    assert peak <= 1.3 * small  # passes are cut a little differently
+
+
+def test_memory_grows_with_the_batch_without_a_budget(make: Callable[..., Policy]) -> None:
+    """The figure of the test above does see activations: without a bound they add up."""
+    policy = make()
+    small = _kept(lambda: _spread_out(policy, ROWS))
+    large = _kept(lambda: _spread_out(policy, [r for r in ROWS for _ in range(6)]))
+    assert large > 4 * small
+
+
+def _spread_out(policy: Policy, rows: list[Rollout]) -> None:
+    """Run forward and backward over all rows, each as a row of its own."""
+    from ditto_hub.algorithm.update import UpdateTrainer
+
+    ids, mask = decoding.pad_rows([(*r.prompt_ids, *r.completion_ids) for r in rows], 0)
+    labels = ids.masked_fill(mask == 0, -100)
+    unique = UniqueRows(policy.model, UpdateTrainer.token_budget, 20)
+    out = unique(input_ids=ids, attention_mask=mask, labels=labels, rows=torch.arange(len(rows)))
+    out.log_probs.sum().backward()
+    unique.backward()
+    policy.model.zero_grad(set_to_none=True)
+
+
+def _forwards(policy: Policy, budget: int) -> list[int]:
+    sizes: list[int] = []
+    hook = policy.model.get_input_embeddings().register_forward_hook(
+        lambda _, given, __: sizes.append(given[0].numel())
+    )
+    with _budget(budget):
+        ours(policy, Update(), ROWS)
+    hook.remove()
+    return sizes
+
+
+def _kept(act: Callable[[], Any]) -> int:
+    """Return the most bytes that autograd kept at any time for a backward pass."""
+    kept = {"now": 0, "peak": 0}
+
+    class Held:
+        def __init__(self, value: torch.Tensor) -> None:
+            self.value = value
+            kept["now"] += value.numel() * value.element_size()
+            kept["peak"] = max(kept.values())
+
+        def __del__(self) -> None:
+            kept["now"] -= self.value.numel() * self.value.element_size()
+
+    gc.collect()
+    with torch.autograd.graph.saved_tensors_hooks(Held, lambda held: held.value):
+        act()
+    return kept["peak"]
+
+
+@contextlib.contextmanager
+def _budget(tokens: int) -> Iterator[None]:
+    """Have trainers take a token budget that settings do not allow."""
+    from ditto_hub.algorithm.update import UpdateTrainer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(UpdateTrainer, "token_budget", _Fixed(tokens))
+        yield
+
+
+class _Fixed:
+    """A class attribute that an instance cannot change."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __get__(self, *_: object) -> int:
+        return self.value
+
+    def __set__(self, *_: object) -> None:
+        pass
+
+
+def test_pairs_repeat_rows() -> None:
+    """The batches of these tests do hold rows that several pairs share."""
+    assert len({i for p in PAIRS for i in (p.winner, p.loser)}) < 2 * len(PAIRS)
