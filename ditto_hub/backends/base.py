@@ -49,7 +49,12 @@ class Driver:
         run: whose folder is written.
         open_policy: loads the base model and puts an adapter of the run's shape on it.
         should_stop: see `Backend.drive`.
-        save_every_s: seconds between two saves of the state within a stage.
+        save_every_s: seconds between two saves of the state within a stage, or ten times what a
+            save takes where that is more.
+
+    Attributes:
+        opening: events to begin with, before the base model is loaded.
+        save_s: seconds that the longest save took.
     """
 
     def __init__(
@@ -63,6 +68,8 @@ class Driver:
         self.open_policy = open_policy
         self.should_stop = should_stop
         self.save_every_s = save_every_s
+        self.opening: tuple[ev.Event, ...] = ()
+        self.save_s = 0.0
         self._seq = 0
         self._stage = ""
         self._since = 0.0
@@ -90,6 +97,8 @@ class Driver:
         record.versions = versions()
         run.save_record()
         try:
+            for event in self.opening:
+                yield self._put(event)
             policy = self.open_policy(run)
             record.hardware = hardware(policy)
             yield self._put(self._started(resumed))
@@ -121,7 +130,8 @@ class Driver:
                     run.write(item.path, item.data)
                 elif isinstance(item, Checkpoint):
                     why = self.should_stop()
-                    if why or item.boundary or time.monotonic() - saved >= self.save_every_s:
+                    pause = max(self.save_every_s, 10 * self.save_s)
+                    if why or item.boundary or time.monotonic() - saved >= pause:
                         self._save(item)
                         saved = time.monotonic()
                     if why:
@@ -160,8 +170,7 @@ class Driver:
         policy.load_adapter(folder)
         files = {f: (folder / f).read_bytes() for f in ADAPTER_FILES}
         run.replace_folder("adapter", {**policy.tokenizer_files(), **files})
-        prompts = [policy.format.prompt_ids(demo.prompt) for demo in run.demos().train[:3]]
-        run.write("probe.safetensors", policy.probe(prompts))
+        run.write("probe.safetensors", make_probe(run, policy))
         seconds = sum(record.stage_seconds.values())
         record.status = "finished"
         done = ev.RunFinished(
@@ -198,9 +207,11 @@ class Driver:
         self._stage, self._since = stage, now
 
     def _save(self, point: Any) -> None:
+        began = time.monotonic()
         self._clock(self._stage)
         self.run.save_state(point.save())
         self.run.save_record()
+        self.save_s = max(self.save_s, time.monotonic() - began)
 
     def _stop(self, why: str) -> ev.Event:
         event: ev.Event = ev.RunPaused(reason=why)
@@ -250,6 +261,12 @@ def fold(record: Any, event: ev.Event) -> None:
         record.chosen_rule, record.chosen_reason = event.rule, event.reason
     elif isinstance(event, ev.Noticed):
         record.notices.append({"code": event.code, "message": event.message})
+
+
+def make_probe(run: Run, policy: Policy) -> bytes:
+    """Return what a load-back of the adapter that the policy wears is compared with."""
+    prompts = [policy.format.prompt_ids(demo.prompt) for demo in run.demos().train[:3]]
+    return policy.probe(prompts)
 
 
 def versions() -> dict[str, str]:

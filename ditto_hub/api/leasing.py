@@ -1,0 +1,236 @@
+"""A run's work and a model's writing, one GPU lease at a time where the profile says so.
+
+With backend `local` this is plain `drive` and plain sampling. With `zerogpu` each call is one lease
+of the platform's GPU: a run stands paused at its end, and a page that wants it to go on calls again
+in a new event, for as long as the last event says `goes_on`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ditto_hub.api.estimating import note_estimate
+from ditto_hub.api.training import drive
+from ditto_hub.backends.base import Backend
+from ditto_hub.backends.ledger import Ledger, Standing
+from ditto_hub.backends.writing import CAP, Desk, WriteRequest, open_desk, whole, write_texts
+from ditto_hub.devices import QUOTAS
+from ditto_hub.errors import BaseModelError, ConfigError
+from ditto_hub.events import Event
+from ditto_hub.profiles import Profile
+from ditto_hub.runs import Run
+
+if TYPE_CHECKING:
+    from ditto_hub.backends.leases import LeaseBackend
+
+log = logging.getLogger(__name__)
+
+Stop = Callable[[], str]
+KEPT_S = 30.0  # of a day's quota, for trying the result: two or three leases that write
+
+
+def work(
+    run: Run,
+    profile: Profile,
+    *,
+    visitor: str,
+    token: str | None = None,
+    should_stop: Stop = lambda: "",
+    spend_all: bool = False,
+) -> Iterator[Event]:
+    """Work on a run: to its end, or for one lease.
+
+    Args:
+        run: created, paused, cancelled or failed.
+        profile: says which backend.
+        visitor: owner's name or secret, whose quota is used; kept only as a hash.
+        token: of the Hub, to read a private or gated base model.
+        should_stop: asked at every step; a reason pauses the run, "" goes on, "cancel" cancels it.
+        spend_all: take the seconds too that are kept back for trying the result.
+
+    Yields:
+        The run's events. A refused lease is an event and a paused run; the last event's `goes_on`,
+        where it has one, says whether to call again in a new event.
+
+    Raises:
+        DittoError: whatever stopped the run, after a `RunFailed` event.
+    """
+    backend: Backend | None = None
+    if profile.backend == "zerogpu":
+        if not run.record.estimate:
+            note_estimate(run, profile.hardware or "zero-a10g")
+        backend = _leases(
+            profile, visitor, run.record.base_model, token, 0 if spend_all else KEPT_S
+        )
+    return drive(run, backend=backend, should_stop=should_stop, token=token)
+
+
+def write(
+    target: Run | str | Path,
+    requests: Sequence[WriteRequest],
+    profile: Profile,
+    *,
+    visitor: str,
+    token: str | None = None,
+) -> list[list[str]]:
+    """Write texts, here or in one short lease.
+
+    Args:
+        target: a run, its id or folder; an adapter's folder; or a base model's id.
+        requests: what to write; each says with which candidate.
+        profile: says which backend.
+        visitor: owner's name or secret, whose quota is used; kept only as a hash.
+        token: of the Hub, to read a private or gated base model.
+
+    Returns:
+        The texts of each request, in the order of the requests.
+
+    Raises:
+        RunError, BaseModelError, ChatTemplateError: as the words say.
+    """
+    desk = desk_of(target)
+    leases: LeaseBackend | None = None
+    if profile.backend == "zerogpu":
+        leases = _leases(profile, visitor, desk.base_model, token)
+        desk = replace(desk, weights=leases.weights)
+    desk = replace(desk, cap=_cap(desk, token))
+    asked = [_with_demonstrations(desk, request, token) for request in requests]
+    if leases is not None:
+        return leases.write(desk, asked)
+    texts: list[list[str]] = [[] for _ in asked]
+    policy = open_desk(desk, token=token)
+    for batch in write_texts(policy, desk, asked):
+        for number, written in batch:
+            texts[number] = written
+    return texts
+
+
+def prepare(profile: Profile) -> None:
+    """Get an app ready that leases its GPU: call this in the main process, before the launch.
+
+    The profile's default base model is put where every lease finds it; what leases need is imported
+    once here, and not in each worker. Where that base model cannot be had the app starts all the
+    same, and each lease loads its own.
+    """
+    if profile.backend != "zerogpu":
+        return
+    from ditto_hub.backends import zerogpu
+
+    try:
+        zerogpu.hold({"id": profile.default_base_model, "revision": None})
+    except BaseModelError as error:
+        log.warning("no base model sits on the GPU: %s", error)
+    importlib.import_module("ditto_hub.algorithm.loop")
+
+
+def standing(profile: Profile, visitor: str) -> Standing:
+    """Return what a visitor is thought to have left of the day's GPU quota."""
+    return Ledger(visitor, _plans(visitor)).standing()
+
+
+def _leases(
+    profile: Profile,
+    visitor: str,
+    base_model: Mapping[str, Any],
+    token: str | None,
+    kept_s: float = 0.0,
+) -> LeaseBackend:
+    from ditto_hub.backends.leases import LeaseBackend
+    from ditto_hub.backends.zerogpu import PLATFORM, holds
+
+    weights = "" if holds(base_model) else _fetched(base_model, profile, visitor, token)
+    ledger = Ledger(visitor, _plans(visitor))
+    return LeaseBackend(PLATFORM, ledger, profile.lease_cap_s, kept_s, weights)
+
+
+def _fetched(
+    base_model: Mapping[str, Any], profile: Profile, visitor: str, token: str | None
+) -> str:
+    """Return the folder of a base model's files, fetched where it is on the Hub; "" elsewhere."""
+    name = str(base_model["id"])
+    if name == "pocket" or Path(name).is_dir():
+        return ""
+    from ditto_hub.hub.weights import Shelf, fetch
+
+    return str(fetch(base_model, Shelf(visitor, profile.cache_bytes), token))
+
+
+def _plans(visitor: str) -> tuple[float, ...]:
+    """Return the seconds of quota a day that there are, the visitor's likely one first."""
+    plans = sorted({float(quota.seconds) for quota in QUOTAS.values()})
+    least = float(QUOTAS["free" if visitor.startswith("hub:") else "anonymous"].seconds)
+    return tuple(seconds for seconds in plans if seconds >= least)
+
+
+def desk_of(target: Run | str | Path) -> Desk:
+    """Return what writes, in plain values.
+
+    Raises:
+        RunError: there is no such run.
+        BaseModelError: the adapter's folder is damaged.
+    """
+    if isinstance(target, str | Path):
+        folder = Path(target)
+        if (folder / "adapter_config.json").is_file():
+            from ditto_hub.algorithm.adapter_folder import read_adapter_config
+
+            return Desk("adapter", str(folder), read_adapter_config(folder)[1])
+        if not (folder / "run.json").is_file() and not _is_run_id(str(target)):
+            return Desk("base", "", {"id": str(target), "revision": None})
+        target = Run.load(target)
+    return Desk(
+        kind="run",
+        folder=str(target.folder),
+        base_model={k: target.record.base_model.get(k) for k in ("id", "revision")},
+        sampling=asdict(target.config.sampling),
+    )
+
+
+def _is_run_id(text: str) -> bool:
+    from ditto_hub.runs import home
+
+    return len(Path(text).parts) == 1 and (home() / "runs" / text / "run.json").is_file()
+
+
+def _cap(desk: Desk, token: str | None) -> int:
+    """Return the new tokens a text may have: of a run, a multiple of the longest demonstration."""
+    if desk.kind != "run":
+        return CAP
+    from ditto_hub.algorithm.base_model import load_format
+
+    run = Run.load(desk.folder)
+    sampling = run.config.sampling
+    if not sampling.length_factor:
+        return min(sampling.max_new_tokens, CAP)
+    form = load_format(desk.weights or str(desk.base_model["id"]), token)
+    longest = max(len(form.encode(d.prompt, d.completion).completion_ids) for d in run.demos())
+    return min(sampling.max_new_tokens, max(8, int(sampling.length_factor * longest)))
+
+
+def _with_demonstrations(desk: Desk, request: WriteRequest, token: str | None) -> WriteRequest:
+    """Put the run's demonstrations before the prompt where the request says so.
+
+    Raises:
+        ConfigError: there is no run whose demonstrations could be shown.
+    """
+    if not request.few_shot:
+        return request
+    if desk.kind != "run":
+        raise ConfigError("Few-shot needs a run's demonstrations.", "Give the run.")
+    from ditto_hub.algorithm.base_model import context_length, load_format
+    from ditto_hub.evaluation.methods import with_demonstrations
+
+    base = desk.weights or str(desk.base_model["id"])
+    form = load_format(base, token)
+    room = context_length(base, token) - (request.max_new_tokens or desk.cap)
+
+    def fits(messages: Sequence[Mapping[str, str]]) -> bool:
+        return len(form.prompt_ids(messages)) <= room
+
+    demos = tuple(Run.load(desk.folder).demos())
+    return whole(request, with_demonstrations(list(request.messages), demos, fits))

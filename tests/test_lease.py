@@ -1,0 +1,235 @@
+"""A lease from the inside and its books, without a platform: the clock, the cuts, what crosses."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import made, tiny_run
+
+from ditto_hub import events as ev
+from ditto_hub.backends import lease, zerogpu
+from ditto_hub.backends.lease import LeaseClock, Pace
+from ditto_hub.backends.leases import LeaseBackend, Platform
+from ditto_hub.backends.ledger import Ledger
+from ditto_hub.backends.local import LocalBackend
+from ditto_hub.backends.refusals import Refusal
+from ditto_hub.errors import BaseModelError
+from ditto_hub.runs import Run
+
+SETTINGS = ("sampling.batch_rows=3", "warm_start.stop=held-out")
+HELD = {"n": 4, "held_out": 1}
+
+
+@pytest.fixture(scope="module")
+def llama(tiny: Callable[[str], Path]) -> Path:
+    return tiny("llama3")
+
+
+def backend(
+    folder: Path, do: Callable[[dict[str, Any]], Iterator[dict[str, Any]]], **options: Any
+) -> LeaseBackend:
+    """Return a backend on a platform that runs leases here."""
+    platform = Platform(do, lambda: 1.5, lambda: 1.0, lambda error: None)
+    return LeaseBackend(platform, Ledger("hub:ann", (300.0,), folder / "ledger"), 60, **options)
+
+
+def in_short_leases(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Be a platform whose leases are over before they begin."""
+    return zerogpu._lease({**order, "usable_s": 0.0})
+
+
+def test_cut_between_any_two_steps(llama: Path, tmp_path: Path) -> None:
+    """A run of leases that each end at their first checkpoint makes the bytes of one long run."""
+    whole = tiny_run(llama, tmp_path / "whole", *SETTINGS, **HELD)
+    for _ in LocalBackend("cpu").drive(whole):
+        pass
+    run = tiny_run(llama, tmp_path / "run", *SETTINGS, **HELD)
+    leases = 0
+    while run.record.status != "finished":
+        *_, end = backend(tmp_path, in_short_leases).drive(run)
+        leases += 1
+        assert isinstance(end, ev.LeaseEnded)
+        assert end.goes_on == (end.reason == "time")
+    assert leases > 20
+    assert made(run.folder) == made(whole.folder)
+    assert [e.seq for e in run.events()] == list(range(len(run.events())))
+
+
+def test_orders_are_plain_and_hold_no_token(llama: Path, tmp_path: Path) -> None:
+    """What crosses into the worker is JSON: paths and numbers, and never a token or an owner."""
+    orders: list[dict[str, Any]] = []
+
+    def keep(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        orders.append(order)
+        return zerogpu._lease(order)
+
+    run = tiny_run(llama, tmp_path / "run", *SETTINGS, **HELD)
+    list(backend(tmp_path, keep).drive(run, token="hf_secret"))
+    text = json.dumps(orders)
+    assert "hf_secret" not in text
+    assert "ann" not in text.replace(str(tmp_path), "")
+
+
+def test_restarted_in_the_middle(llama: Path, tmp_path: Path) -> None:
+    """A run that a Space's end left "running" is found paused, and goes on from its last save."""
+    run = tiny_run(llama, tmp_path / "run", *SETTINGS, **HELD)
+    list(backend(tmp_path, in_short_leases).drive(run))
+    run.record.status = "running"
+    run.save_record()
+    events = list(backend(tmp_path, zerogpu._lease).drive(run))
+    assert isinstance(events[-1], ev.LeaseEnded)
+    assert [e.reason for e in run.events() if isinstance(e, ev.RunPaused)] == [
+        "lease",
+        "interrupted",
+    ]
+
+
+def test_stopped_by_its_owner(llama: Path, tmp_path: Path) -> None:
+    """A pause asked for in the main process reaches the worker, and no other lease follows."""
+    run = tiny_run(llama, tmp_path / "run", *SETTINGS, **HELD)
+    *_, end = backend(tmp_path, zerogpu._lease).drive(run, lambda: "stopped")
+    assert isinstance(end, ev.LeaseEnded)
+    assert (end.reason, end.goes_on) == ("stopped", False)
+    assert Run.load(run.folder).record.status == "paused"
+
+
+def test_cancelled(llama: Path, tmp_path: Path) -> None:
+    """A run cancelled during a lease is cancelled, not paused."""
+    run = tiny_run(llama, tmp_path / "run", *SETTINGS, **HELD)
+    *_, end = backend(tmp_path, zerogpu._lease).drive(run, lambda: "cancel")
+    assert isinstance(end, ev.LeaseEnded)
+    assert (end.reason, end.goes_on) == ("cancelled", False)
+    assert Run.load(run.folder).record.status == "cancelled"
+
+
+def test_error_inside_is_raised_outside(tmp_path: Path) -> None:
+    """What fails in the worker is raised in the main process in the same words, after its event."""
+    run = tiny_run(tmp_path / "nothing", tmp_path / "run", *SETTINGS, **HELD)
+    seen: list[ev.Event] = []
+    with pytest.raises(BaseModelError, match="Could not load"):
+        seen.extend(backend(tmp_path, zerogpu._lease).drive(run))
+    kinds = [type(e).__name__ for e in run.events()]
+    assert kinds[-2:] == ["RunFailed", "LeaseEnded"]
+
+
+def test_use_is_charged(llama: Path, tmp_path: Path) -> None:
+    """A lease costs the seconds it was used, not those it declared."""
+    run = tiny_run(llama, tmp_path / "run", *SETTINGS, **HELD)
+    used = backend(tmp_path, zerogpu._lease)
+    began = time.monotonic()
+    list(used.drive(run))
+    took = time.monotonic() - began
+    assert 300 - took <= used.ledger.standing().left_s < 300
+
+
+def test_unknown_error_of_the_platform_is_raised(llama: Path, tmp_path: Path) -> None:
+    """What is no refusal is not swallowed."""
+
+    def broken(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        raise ZeroDivisionError
+        yield {}
+
+    run = tiny_run(llama, tmp_path / "run", *SETTINGS, **HELD)
+    with pytest.raises(ZeroDivisionError):
+        list(backend(tmp_path, broken).drive(run))
+
+
+def test_platforms_errors_are_known() -> None:
+    """A device API that cannot be reached is no GPU; one of our own errors is no refusal."""
+    import httpx
+
+    unreachable = zerogpu.refusal_of(httpx.ConnectError("refused"))
+    assert unreachable == Refusal("no-gpu", None, 60.0)
+    assert zerogpu.refusal_of(BaseModelError("It broke.")) is None
+
+
+# ---- the clock -----------------------------------------------------------------------------------
+
+
+class Time:
+    """A monotonic clock that a test sets."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> Time:
+    """Set the lease's clock by hand."""
+    fake = Time()
+    monkeypatch.setattr(lease.time, "monotonic", fake.monotonic)
+    return fake
+
+
+def steps(clock: LeaseClock, now: Time, seconds: float, total: int = 100) -> int:
+    """Return how many steps of that length a clock lets happen."""
+    for step in range(1, total + 1):
+        now.now += seconds
+        clock.see(ev.StepTaken(
+            stage="update", step=step, total_steps=total, loss=0.0, learning_rate=0.0, grad_norm=0.0
+        ))  # fmt: skip
+        if clock():
+            return step
+    return total
+
+
+def test_stops_while_another_step_and_a_save_still_fit(now: Time) -> None:
+    """A lease ends when less is left than its longest step, two saves and the leaving take."""
+    pace = Pace(save=0.5)
+    clock = LeaseClock(20.0, 100.0, pace)
+    assert steps(clock, now, 1.0) == 17  # 3.0 s left: 1.3 + 1.0 + 1.0 is more
+    assert pace.longest == {"update": 1.0}
+
+
+def test_leaving_is_counted(now: Time) -> None:
+    """The seconds that leaving the GPU took before are kept for it."""
+    clock = LeaseClock(20.0, 100.0, Pace(leave=2.0))
+    assert steps(clock, now, 1.0) == 15  # 5.0 s left: 1.3 + 3.0 + 1.0 is more
+
+
+def test_stop_is_asked_first(now: Time) -> None:
+    """A reason from outside goes before the clock's own."""
+    clock = LeaseClock(0.0, 100.0, Pace(), stop=lambda: "cancel")
+    assert clock() == "cancel"
+
+
+def test_end_of_a_stage_has_a_pace_of_its_own(now: Time) -> None:
+    """What follows a stage's last step is told apart: scoring is longer than one step."""
+    pace = Pace()
+    clock = LeaseClock(1000.0, 100.0, pace, ["update", "scoring"])
+    steps(clock, now, 1.0, total=3)
+    now.now += 9.0
+    clock.see(ev.StageFinished(stage="update", seconds=12.0))
+    clock()
+    assert pace.longest == {"update": 1.0, "update/end": 9.0}
+
+
+def test_looks_ahead_over_the_end_of_a_stage(now: Time) -> None:
+    """When a stage has ended it is the next one's first step that has to fit."""
+    for scoring, why in ((3.0, ""), (6.0, "lease")):
+        clock = LeaseClock(10.0, now.now, Pace(longest={"scoring": scoring}), ["update", "scoring"])
+        now.now += 3.0
+        clock.see(ev.StageStarted(stage="update", index=0, total_steps=1))
+        clock.see(ev.StageFinished(stage="update", seconds=3.0))
+        assert clock() == why
+
+
+def test_known_pace_stops_before_a_long_stage(now: Time) -> None:
+    """What an earlier lease measured keeps this one from beginning what it cannot end."""
+    clock = LeaseClock(10.0, 100.0, Pace(longest={"update": 8.0}), ["update"])
+    assert steps(clock, now, 1.0) == 1
+
+
+def test_clock_starts_at_the_workers_birth(now: Time) -> None:
+    """What a fresh worker did before its first line counts; a warm one's clock starts anew."""
+    lease._note_birth()
+    now.now += 3.0
+    assert lease.began() == 100.0
+    assert lease.began() == 103.0
