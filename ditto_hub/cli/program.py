@@ -1,0 +1,62 @@
+"""The program itself: exit codes, known failures in one paragraph, the token of this machine."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+import warnings
+from typing import Any
+
+import click
+
+from ditto_hub import __version__
+from ditto_hub.errors import DittoError, describe
+
+EXIT_FAILED, EXIT_PAUSED, EXIT_INTERRUPTED = 1, 3, 130
+
+
+class Program(click.Group):
+    """Tell known failures in one paragraph and give them their exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        quieten_libraries()
+        try:
+            return super().invoke(ctx)
+        except DittoError as error:
+            what, remedy = describe(error)
+            told = f"Error: {what} {remedy}".strip()
+            lines = textwrap.fill(told, 100, break_long_words=False, break_on_hyphens=False)
+            click.echo(lines, err=True)
+            ctx.exit(EXIT_FAILED)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted; what was saved is kept.", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
+
+
+def quieten_libraries() -> None:
+    """Keep other libraries' bars and notes off the terminal; errors still come through."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for module in ("transformers", "trl", "peft", "torch", "huggingface_hub"):
+        warnings.filterwarnings("ignore", module=module)
+
+
+def token() -> str | None:
+    """Return the Hub token the user has set up on this machine, or None."""
+    from huggingface_hub import get_token
+
+    return get_token()
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ditto-hub")
+def main() -> None:
+    """Show a language model a few examples of your writing; get a LoRA adapter that writes so.
+
+    DEMOS is a file of two to fifty demonstrations: JSON lines with `prompt` and `completion` or
+    with `messages`, JSON, or CSV; or example:NAME for a set shipped with the package (harbor,
+    gazette, sprout). RUN is a run's id or folder.
+    """

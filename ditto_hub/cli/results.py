@@ -1,0 +1,158 @@
+"""Commands about what came out: generate, evaluate, publish."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ditto_hub.cli.program import EXIT_FAILED, main, token
+from ditto_hub.errors import DittoError
+from ditto_hub.terminal import ask_person, show_texts
+
+if TYPE_CHECKING:
+    from ditto_hub.results import Evaluation
+    from ditto_hub.runs import Run
+
+
+@main.command()
+@click.argument("target", metavar="RUN|ADAPTER")
+@click.argument("prompt")
+@click.option("--adapter-off", is_flag=True, help="Write as the base model.")
+@click.option("--candidate", metavar="NAME", help="sft, sft-long or round-N [default: the chosen].")
+@click.option("--samples", type=click.IntRange(1, 64), default=1, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+def generate(
+    target: str, prompt: str, adapter_off: bool, candidate: str | None, samples: int, seed: int
+) -> None:
+    """Write an answer to PROMPT with the adapter of a run, a folder, or a Hub repo."""
+    from ditto_hub.api import load
+
+    voice = load(target, candidate, token())
+    texts = voice.generate(prompt, samples=samples, seed=seed, adapter_off=adapter_off)
+    click.echo("\n\n---\n\n".join(texts))
+
+
+@main.command()
+@click.argument("run")
+@click.option(
+    "--methods", metavar="A,B,...", help="[default: zero-shot,few-shot,sft,sft-long,ditto]"
+)
+@click.option(
+    "--prompts",
+    "prompts_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Prompts that had no part in training [default: the shipped voice's, or new"
+    " ones that the model writes].",
+)
+@click.option(
+    "--judge",
+    "judges",
+    multiple=True,
+    metavar="JUDGE",
+    help="grammar[:TRAITS_FILE], stylometric, llm:MODEL[@URL], person; may be repeated.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(1, 64),
+    default=4,
+    show_default=True,
+    help="Answers a method gives to each prompt.",
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--self-prompt", default="", metavar="TEXT", help="Instructions for self-prompt.")
+@click.option("--show", type=click.IntRange(0), default=0, metavar="N",
+              help="Print what the methods wrote for the first N prompts.")  # fmt: skip
+def evaluate(
+    run: str,
+    methods: str | None,
+    prompts_file: Path | None,
+    judges: tuple[str, ...],
+    samples: int,
+    seed: int,
+    self_prompt: str,
+    show: int,
+) -> None:
+    """Compare a RUN with its baselines; what comes out is saved in the run."""
+    from ditto_hub.evaluation.prompts import read_prompts
+    from ditto_hub.runs import Run
+
+    show_evaluation(
+        Run.load(run),
+        show,
+        methods=tuple(m.strip() for m in methods.split(",")) if methods else (),
+        prompts=read_prompts(prompts_file) if prompts_file else (),
+        judges=judges,
+        samples=samples,
+        seed=seed,
+        self_prompt=self_prompt,
+        token=token(),
+        ask=ask_person,
+    )
+
+
+def compare_with_baselines(run: Run) -> None:
+    """Print the comparison that always comes with a run; a failure of it fails nothing else."""
+    try:
+        show_evaluation(run, 0, samples=2)
+    except DittoError as error:
+        click.echo(f"Not compared with the baselines: {error}", err=True)
+
+
+def show_evaluation(run: Run, show: int, **options: Any) -> None:
+    """Drive an evaluation and print its tables, and texts where asked for."""
+    from ditto_hub import api
+    from ditto_hub.evaluation.report import to_text
+    from ditto_hub.results import Evaluation
+
+    latest: dict[str, Evaluation] = {}
+    for item in api.evaluate(run, **options):
+        if isinstance(item, Evaluation):
+            latest[item.judge] = item
+        else:
+            click.echo(f"{item.step} {item.name}: {item.done}/{item.total}", err=True)
+    for evaluation in latest.values():
+        click.echo()
+        click.echo(to_text(evaluation))
+    if show and latest:
+        show_texts(next(iter(latest.values())), show)
+
+
+@main.command()
+@click.argument("run")
+@click.argument("repo_id")
+@click.option("--public", is_flag=True, help="Everybody may see it; private otherwise.")
+@click.option(
+    "--include-demos",
+    is_flag=True,
+    help="Put the demonstrations into the repo: whoever may see it can read them.",
+)
+@click.option("--include-outputs", is_flag=True, help="Show sample outputs in the card.")
+@click.option("--candidate", metavar="NAME", help="sft, sft-long or round-N [default: the chosen].")
+@click.option("--base-model-id", metavar="ID", help="Of a base in a folder: its id on the Hub.")
+@click.option("--dry-run", is_flag=True, help="Write the folder and show the card; no network.")
+def publish(run: str, repo_id: str, dry_run: bool, **options: Any) -> None:
+    """Publish a RUN's adapter with a model card to REPO_ID on the Hub; check that it loads."""
+    from ditto_hub import api
+    from ditto_hub.hub.receipt import render_receipt
+    from ditto_hub.runs import Run
+
+    opened = Run.load(run)
+    if dry_run:
+        options["dry_run"] = opened.folder / "publish"
+        shutil.rmtree(options["dry_run"], ignore_errors=True)
+    steps = api.publish(opened, repo_id, token=token(), **options)
+    while True:
+        try:
+            click.echo(f"{next(steps).message} ...", err=True)
+        except StopIteration as end:
+            receipt = end.value
+            break
+    if dry_run:
+        click.echo((opened.folder / "publish" / "README.md").read_text("utf-8"))
+    click.echo(render_receipt(receipt))
+    if not receipt.good:
+        raise SystemExit(EXIT_FAILED)

@@ -1,0 +1,112 @@
+"""Commands that work on a run: train, resume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ditto_hub.cli.jobs import backend_for, job_options, require_options
+from ditto_hub.cli.program import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PAUSED, main, token
+from ditto_hub.cli.results import compare_with_baselines
+from ditto_hub.cli.settings import read_config, run_options
+from ditto_hub.regimes import advice
+from ditto_hub.terminal import Bar, JsonLines, first_interrupt_pauses, how_to_load
+
+if TYPE_CHECKING:
+    from ditto_hub.events import Event
+    from ditto_hub.runs import Run
+
+
+@main.command()
+@click.argument("demos")
+@run_options
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="The run's folder [default: a new one under $DITTO_HUB_HOME/runs].",
+)
+@click.option(
+    "--parent",
+    metavar="RUN",
+    help="Start from a finished run's adapter, with its demonstrations before these.",
+)
+@job_options
+@click.option("--json", "as_json", is_flag=True, help="One event a line on stdout, nothing else.")
+@click.option("--compare/--no-compare", default=True, show_default=True,
+              help="Compare with the baselines when the run has finished.")  # fmt: skip
+def train(
+    demos: str,
+    output: Path | None,
+    parent: str | None,
+    as_json: bool,
+    compare: bool,
+    **options: Any,
+) -> None:
+    """Turn DEMOS into a LoRA adapter."""
+    from ditto_hub import api
+    from ditto_hub.runs import Run
+
+    if api.assisting(token()):
+        return
+    where = {name: options.pop(name) for name in ("backend", "flavor", "namespace", "keep_repo")}
+    require_options(where["backend"], where["flavor"], where["namespace"])
+    mother = Run.load(parent) if parent else None
+    config = read_config(**options, start=mother.config if mother else None)
+    run = api.create_run(
+        demos, options["base_model"], config, output=output, parent=mother, token=token()
+    )
+    work_on(run, as_json, where)
+    if compare and not as_json:
+        compare_with_baselines(run)
+    if not as_json:
+        for line in advice(len(run.demos().train), str(run.record.base_model["id"])):
+            click.echo(line)
+        click.echo(how_to_load(run))
+
+
+@main.command()
+@click.argument("run")
+@job_options
+@click.option("--json", "as_json", is_flag=True, help="One event a line on stdout, nothing else.")
+def resume(run: str, as_json: bool, **where: Any) -> None:
+    """Go on with a RUN that was paused, cancelled, interrupted or has failed, or watch its job."""
+    from ditto_hub import api
+    from ditto_hub.runs import Run
+
+    if api.assisting(token()):
+        return
+    opened = Run.load(run)
+    work_on(opened, as_json, where)
+    if not as_json:
+        click.echo(how_to_load(opened))
+
+
+def work_on(run: Run, as_json: bool, where: dict[str, Any]) -> None:
+    """Drive a run, showing its progress, and leave with the exit code its end asks for."""
+    from ditto_hub import api
+    from ditto_hub.events import RunCancelled, RunFailed, RunPaused
+
+    click.echo(f"Run {run.record.id} in {run.folder}", err=True)
+    backend = backend_for(run, **where)
+    last: Event | None = None
+    with first_interrupt_pauses() as should_stop:
+        show = JsonLines() if as_json else Bar(run)
+        show.catch_up(run.events())
+        for event in api.drive(run, backend=backend, should_stop=should_stop, token=token()):
+            show.see(event)
+            last = event
+        show.close()
+        interrupted = should_stop()
+    if isinstance(last, RunPaused | RunCancelled):
+        word = "Cancelled" if isinstance(last, RunCancelled) else f"Paused: {last.reason}"
+        click.echo(f"{word}. Go on with: ditto-hub resume {run.folder}", err=True)
+        raise SystemExit(EXIT_INTERRUPTED if interrupted else EXIT_PAUSED)
+    if isinstance(last, RunFailed):  # in a job; here its error is raised
+        click.echo(f"Failed. Once that is mended: ditto-hub resume {run.folder}", err=True)
+        raise SystemExit(EXIT_FAILED)
+    if interrupted and backend is not None:
+        click.echo(f"The job goes on. Watch it with: ditto-hub resume {run.folder}", err=True)
+        raise SystemExit(EXIT_INTERRUPTED)
