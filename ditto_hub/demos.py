@@ -8,7 +8,6 @@ Nothing here reads a file (importers.py does) or knows a model.
 from __future__ import annotations
 
 import random
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any, Literal, get_args
 
 from ditto_hub.errors import DemoError
 from ditto_hub.languages import language_of
+from ditto_hub.personal import kinds_in
 
 Message = dict[str, str]
 Split = Literal["train", "held_out"]
@@ -290,10 +290,10 @@ def _over_long(
 
 
 def _duplicates(demos: Demos) -> Iterator[Finding]:
-    shingles = {demo.id: _shingles(demo.completion) for demo in demos if demo.completion.strip()}
-    for one, two in combinations((demo for demo in demos if demo.id in shingles), 2):
+    pieces = {demo.id: shingles(demo.completion) for demo in demos if demo.completion.strip()}
+    for one, two in combinations((demo for demo in demos if demo.id in pieces), 2):
         both, ids = f"{one.id} and {two.id}", (one.id, two.id)
-        mine, other = shingles[one.id], shingles[two.id]
+        mine, other = pieces[one.id], pieces[two.id]
         if (one.prompt_key, one.completion) == (two.prompt_key, two.completion):
             yield Finding("warning", "duplicate", f"{both} are the same; it counts twice.", ids)
         elif len(mine & other) >= NEAR * len(mine | other):
@@ -322,11 +322,13 @@ def _languages(demos: Demos) -> Iterator[Finding]:
 
 
 def _personal_data(demos: Demos) -> Iterator[Finding]:
-    for kind, pattern in PERSONAL.items():
-        ids = tuple(d.id for d in demos if pattern.search(f"{d.prompt_text}\n{d.completion}"))
-        if ids:
-            text = f"{', '.join(ids)}: what looks like {kind} may come back in generated text."
-            yield Finding("advice", "personal-data", text, ids)
+    holders: dict[str, list[str]] = {}
+    for demo in demos:
+        for kind in kinds_in(f"{demo.prompt_text}\n{demo.completion}"):
+            holders.setdefault(kind, []).append(demo.id)
+    for kind, ids in holders.items():
+        text = f"{', '.join(ids)}: what looks like {kind} may come back in generated text."
+        yield Finding("advice", "personal-data", text, tuple(ids))
 
 
 def _balance(demos: Demos) -> Iterator[Finding]:
@@ -338,18 +340,12 @@ def _balance(demos: Demos) -> Iterator[Finding]:
         yield Finding("advice", "unbalanced", text, (short, long))
 
 
-EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,5}[^\W\d_]{2,24}")
-PHONE = re.compile(  # nine digits or more, and no date at their head
-    r"(?<![\w-])(?!\d{4}-\d\d-\d\d|\d\d?[./]\d\d?[./]\d{4})[+(]?(?:\d[ ./()-]{0,2}){8,14}\d(?!\w)"
-)
-PERSONAL = {"an email address": EMAIL, "a phone number": PHONE}
-
-
 def _plain(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def _shingles(text: str, size: int = 5) -> frozenset[str]:
+def shingles(text: str, size: int = 5) -> frozenset[str]:
+    """Return the pieces of `size` letters of a text; near texts have most of theirs in common."""
     plain = _plain(text)
     return frozenset(plain[at : at + size] for at in range(max(1, len(plain) - size + 1)))
 
@@ -392,6 +388,8 @@ def _require_text(value: object, name: str) -> None:
             f" {error.start}.",
             "Copy the text again from where it came from.",
         ) from error
+    if "\0" in value:
+        raise DemoError(f"The {name} holds a NUL character.", "Copy the text again.")
 
 
 def _kind(value: object) -> str:

@@ -1,0 +1,27 @@
+"""Files of demonstrations: read whatever shape people have, write one shape.
+
+A file is JSONL, a JSON array, CSV or Parquet, a chat export, or mail; a `Shape` turns one row into
+prompt and completion. To learn a further shape, add one to `SHAPES`.
+"""
+
+from ditto_hub.importers.finding import Choice
+from ditto_hub.importers.loading import columns, load_demos, load_table, save_demos
+from ditto_hub.importers.preview import Preview, PreviewRow, preview, preview_bytes
+from ditto_hub.importers.reading import LONGEST_PREVIEW, MAX_BYTES
+from ditto_hub.importers.shapes import SHAPES, Shape
+
+__all__ = [
+    "LONGEST_PREVIEW",
+    "MAX_BYTES",
+    "SHAPES",
+    "Choice",
+    "Preview",
+    "PreviewRow",
+    "Shape",
+    "columns",
+    "load_demos",
+    "load_table",
+    "preview",
+    "preview_bytes",
+    "save_demos",
+]
