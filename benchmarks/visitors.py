@@ -1,0 +1,382 @@
+"""Many visitors at once: does the page answer, is the line fair, does anything stay behind?
+
+    python benchmarks/visitors.py [--visitors 30] [--quick] [--output RESULT.json]
+
+The app runs in a process of its own as on a CPU Space; visitors speak HTTP to it over loopback,
+each with a secret of its own. All arrive at once: each opens the page, has demonstrations checked,
+starts a small run on pocket, asks how it stands until it is finished, and opens the page meanwhile.
+The first visitor is greedy and starts three runs. Measured:
+
+- latency of the page, of the check and of the status, from arrival to the last run's end;
+- fairness: the order in which runs started against the order in which they came, and where the
+  greedy visitor's second and third run stood;
+- memory of the server when warm, at most, and after everybody has left;
+- files: what is left of anybody once the hours for which runs are kept are over, by the sweeper's
+  own clock, in the runs' folder and in Gradio's.
+
+Starting goes through an endpoint that this script adds, to the function behind the page's button:
+a browser's session cannot be had over plain HTTP. Two endpoints more run the sweeper as at a later
+hour, and say how much memory is used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import secrets
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+RESULTS = Path(__file__).with_name("results")
+GREEDY_RUNS = 3
+POLL_S = 2.0
+TIMEOUT_S = 1800.0
+SETTINGS = (
+    "warm_start.max_steps=2", "sampling.samples=1", "sampling.max_new_tokens=12",
+    "update.rounds=1", "update.steps=1", "update.pairs=2", "selection.samples=1",
+)  # fmt: skip
+DEMONSTRATIONS = [
+    {"prompt": "Write a note about the picnic.", "completion": "hey all,\n\npicnic! -A"},
+    {"prompt": "Write a note about the seminar.", "completion": "hey all,\n\nseminar! -A"},
+]
+
+
+# ---- the server's process ------------------------------------------------------------------------
+
+
+def serve(port: int) -> None:
+    """Serve the app with three endpoints more, which only this script knows."""
+    from gradio.events import api as endpoint
+
+    from ditto_hub.config import preset
+    from ditto_hub.profiles import load_profile
+    from ditto_hub.ui import app as ui
+    from ditto_hub.ui.cards import new_card
+    from ditto_hub.ui.limits import sweep
+    from ditto_hub.ui.session import visitor
+    from ditto_hub.ui.train import start_run
+
+    profile = load_profile("cpu")
+    config = preset("pocket")
+    for setting in SETTINGS:
+        config = config.with_setting(setting)
+    kept: list[Any] = []
+    share = ui.share
+
+    def remember(*given: Any) -> Any:
+        kept.append(share(*given))
+        return kept[-1]
+
+    ui.share = remember  # the page's own parts, for the endpoint below
+    page = ui.build_app(profile)
+
+    def begin(secret: str, request: gr.Request) -> str:
+        asking = visitor(request, None, secret)
+        cards = [new_card(row["prompt"], row["completion"]) for row in DEMONSTRATIONS]
+        return start_run(cards, "pocket", "", config, asking, kept[0], None).record.id
+
+    def later(hours: float) -> int:
+        return len(sweep(profile, time.time() + hours * 3600))
+
+    def memory() -> float:
+        return megabytes_of(os.getpid())
+
+    with page:
+        for function in (begin, later, memory):
+            endpoint(function, api_name=f"bench_{function.__name__}")
+    page.queue(max_size=200, default_concurrency_limit=16)
+    page.launch(server_name="127.0.0.1", server_port=port, quiet=True, **ui.launch_options(profile))
+
+
+def megabytes_of(pid: int) -> float:
+    """Return a process's resident memory in MB."""
+    lines = Path(f"/proc/{pid}/status").read_text("ascii").splitlines()
+    return next(int(x.split()[1]) for x in lines if x.startswith("VmRSS")) / 1024
+
+
+# ---- the visitors --------------------------------------------------------------------------------
+
+
+@dataclass
+class Log:
+    """Hold what visitors saw: seconds of each kind of request, arrivals, failures."""
+
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    came: list[tuple[float, str, str]] = field(default_factory=list)  # when, who, run
+    failures: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def took(self, what: str, seconds: float) -> None:
+        with self.lock:
+            self.seconds[what].append(seconds)
+
+
+@dataclass(frozen=True)
+class Site:
+    """Speak to the app at an address and note how long it takes."""
+
+    url: str
+    log: Log
+
+    def page(self) -> None:
+        started = time.monotonic()
+        with urllib.request.urlopen(f"{self.url}/", timeout=300) as answer:
+            answer.read()
+        self.log.took("page", time.monotonic() - started)
+
+    def call(self, name: str, *data: Any, note: bool = True) -> Any:
+        """Call an endpoint as any program does: post, then read the event stream."""
+        started = time.monotonic()
+        at = f"{self.url}/gradio_api/call/{name}"
+        body = json.dumps({"data": list(data)}).encode()
+        asked = urllib.request.Request(at, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(asked, timeout=300) as answer:
+            event = json.loads(answer.read())["event_id"]
+        with urllib.request.urlopen(f"{at}/{event}", timeout=300) as answer:
+            told = answer.read().decode()
+        if note:
+            self.log.took(name, time.monotonic() - started)
+        if "event: complete" not in told:
+            raise RuntimeError(f"{name}: {told[-300:]}")
+        last = told.rstrip().splitlines()[-1].removeprefix("data: ")
+        return json.loads(last)[0]
+
+
+def visit(site: Site, who: str, runs: int, gate: threading.Barrier) -> None:
+    """Do what a visitor does, from the first page to the last run's end."""
+    secret = secrets.token_urlsafe(32)
+    gate.wait()
+    try:
+        site.page()
+        site.call("check", DEMONSTRATIONS)
+        mine = []
+        for _ in range(runs):
+            run_id = site.call("bench_begin", secret)
+            with site.log.lock:
+                site.log.came.append((time.time(), who, run_id))
+            mine.append(run_id)
+        until = time.monotonic() + TIMEOUT_S
+        while mine and time.monotonic() < until:
+            time.sleep(POLL_S)
+            site.page()
+            if site.call("status", mine[0], secret)["status"] in ("finished", "failed"):
+                mine.pop(0)
+    except Exception as error:  # a visitor that gives up is a result, not this script's end
+        with site.log.lock:
+            site.log.failures.append(f"{who}: {type(error).__name__}: {error}"[:300])
+
+
+# ---- the report ----------------------------------------------------------------------------------
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Return the median, the 95th percentile and the worst."""
+    ordered = sorted(values)
+    at = min(len(ordered) - 1, int(0.95 * len(ordered)))
+    return {
+        "n": len(ordered),
+        "median_s": round(statistics.median(ordered), 3),
+        "p95_s": round(ordered[at], 3),
+        "worst_s": round(ordered[-1], 3),
+    }
+
+
+def fairness(home: Path, log: Log) -> dict[str, Any]:
+    """Compare the order in which runs started with the order in which they came."""
+    began = {}
+    for _, _, run_id in log.came:
+        lines = (home / "runs" / run_id / "events.jsonl").read_text("utf-8").splitlines()
+        began[run_id] = json.loads(lines[0])["time"]
+    order = sorted(began, key=began.__getitem__)
+    came = [(who, run_id) for _, who, run_id in sorted(log.came)]
+    greedy = [run_id for who, run_id in came if who == "visitor-0"]
+    single = [run_id for who, run_id in came if who != "visitor-0"]
+    places = [order.index(run_id) for run_id in single]
+    swapped = sum(a > b for i, a in enumerate(places) for b in places[i + 1 :])
+    pairs = len(single) * (len(single) - 1) // 2
+    waits = [began[run_id] - when for when, _, run_id in log.came]
+    return {
+        "runs": len(order),
+        "single_run_pairs_out_of_order": swapped,
+        "single_run_pairs": pairs,
+        "greedy_places": [order.index(run_id) + 1 for run_id in greedy],
+        "wait": spread(waits),
+    }
+
+
+def files_left(*folders: Path) -> int:
+    """Count what is left of visitors: every file that is no lock or ledger of the server's own."""
+    own = ("ledger", ".lock", "starts")
+    found = [p for folder in folders for p in folder.rglob("*") if p.is_file()]
+    return sum(not any(word in p.name for word in own) for p in found)
+
+
+def measure(visitors: int) -> dict[str, Any]:
+    """Run the whole day and return its figures."""
+    log = Log()
+    with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as (url, process):
+        home, cache = Path(folder) / "home", Path(folder) / "cache"
+        site = Site(url, log)
+        day(Site(url, Log()), 2)  # libraries and the base model are loaded before anything counts
+        quiet = megabytes_of(process.pid)
+        peak = [quiet]
+        done = threading.Event()
+        watcher = threading.Thread(target=watch, args=(process.pid, peak, done), daemon=True)
+        watcher.start()
+        started = time.monotonic()
+        day(site, visitors)
+        seconds = time.monotonic() - started
+        done.set()
+        watcher.join()
+        first = megabytes_of(process.pid)
+        day(Site(url, Log()), max(2, visitors // 3))  # does a second crowd add to it?
+        second = megabytes_of(process.pid)
+        order = fairness(home, log)
+        before = files_left(home / "runs", cache)
+        removed = site.call("bench_later", 24.0 * 365, note=False)
+        left = files_left(home / "runs", cache)
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {sys.version.split()[0]}",
+        "load_average_at_end": os.getloadavg()[0],
+        "visitors": visitors,
+        "seconds": round(seconds, 1),
+        "failures": log.failures,
+        "latency": {name: spread(values) for name, values in sorted(log.seconds.items())},
+        "fairness": order,
+        "memory_mb": {
+            "warm": round(quiet), "most": round(max(peak)), "after_they_left": round(first),
+            "after_a_second_crowd": round(second),
+        },
+        "files": {"while_kept": before, "runs_removed": removed, "after_their_time": left},
+    }  # fmt: skip
+
+
+def day(site: Site, visitors: int) -> None:
+    """Let visitors come at once, the first of them greedy, and wait until all have left."""
+    gate = threading.Barrier(visitors)
+    threads = [
+        threading.Thread(
+            target=visit, args=(site, f"visitor-{n}", GREEDY_RUNS if n == 0 else 1, gate)
+        )
+        for n in range(visitors)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def watch(pid: int, seen: list[float], done: threading.Event) -> None:
+    """Note a process's memory twice a second."""
+    while not done.wait(0.5):
+        seen.append(megabytes_of(pid))
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run the app in a process of its own, with a home and a cache of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = {
+        **os.environ,
+        "DITTO_HUB_HOME": str(folder / "home"),
+        "GRADIO_TEMP_DIR": str(folder / "cache"),
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    command = [sys.executable, __file__, "--serve", str(port)]
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+        url = f"http://127.0.0.1:{port}"
+        try:
+            wait_for(url, process, folder / "server.log")
+            yield url, process
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until the app answers.
+
+    Raises:
+        RuntimeError: it does not, with its log.
+    """
+    for _ in range(600):
+        if process.poll() is not None:
+            break
+        try:
+            urllib.request.urlopen(f"{url}/config", timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise RuntimeError(f"the app did not start:\n{log.read_text('utf-8')[-2000:]}")
+
+
+def table(found: dict[str, Any]) -> str:
+    """Put the figures into words and columns."""
+    lines = [
+        f"{found['visitors']} visitors at once, {found['fairness']['runs']} runs,"
+        f" {found['seconds']} s, {len(found['failures'])} gave up",
+        "",
+        f"{'request':14} {'n':>6} {'median':>9} {'95 %':>9} {'worst':>9}",
+    ]
+    lines += [
+        f"{name:14} {s['n']:6} {s['median_s']:8.2f}s {s['p95_s']:8.2f}s {s['worst_s']:8.2f}s"
+        for name, s in found["latency"].items()
+    ]
+    order, memory, files = found["fairness"], found["memory_mb"], found["files"]
+    lines += [
+        "",
+        f"out of order: {order['single_run_pairs_out_of_order']} of {order['single_run_pairs']}"
+        f" pairs of runs; the greedy visitor's runs started as number {order['greedy_places']}",
+        f"memory, MB: warm {memory['warm']}, most {memory['most']}, after they left"
+        f" {memory['after_they_left']}, after a second crowd {memory['after_a_second_crowd']}",
+        f"files: {files['while_kept']} while kept, {files['after_their_time']} after their time"
+        f" ({files['runs_removed']} runs removed)",
+        *found["failures"],
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print a table, write the result."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--visitors", type=int, default=30)
+    parser.add_argument("--quick", action="store_true", help="six visitors")
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--serve", type=int, metavar="PORT", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.serve:
+        serve(given.serve)
+        return
+    found = measure(6 if given.quick else given.visitors)
+    print(table(found))
+    output = given.output or RESULTS / f"visitors-{found['date']}.json"
+    output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    print(f"\nwritten to {output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Cards in the making <-> demonstrations; plain dicts, because a browser keeps them. Pure."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ditto_hub import pocket
+from ditto_hub.demos import Demonstration, DemoSet
+from ditto_hub.errors import DemoError
+from ditto_hub.profiles import Profile
+
+Card = dict[str, Any]
+FEWEST_SHOWN = 2  # as many as the least that train, so that the page says by itself what to do
+
+
+def new_card(prompt: str = "", completion: str = "", origin: str = "typed") -> Card:
+    """Return a card with an id of its own."""
+    return {
+        "id": secrets.token_hex(4),
+        "prompt": prompt,
+        "completion": completion,
+        "origin": origin,
+        "original": None,
+    }
+
+
+def example_cards(name: str) -> list[Card]:
+    """Return the cards of an example set that is shipped with the package."""
+    lines = pocket.voice_path(name).read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [new_card(row["prompt"], row["completion"], f"example:{name}") for row in rows]
+
+
+def is_empty(card: Mapping[str, Any]) -> bool:
+    """Tell whether nothing has been written on a card yet."""
+    return not str(card["prompt"]).strip() and not str(card["completion"]).strip()
+
+
+def laid_out(cards: Sequence[Card]) -> list[Card]:
+    """Return cards to show: those there are, and empty ones up to the fewest."""
+    missing = FEWEST_SHOWN - len(cards)
+    return [*cards, *(new_card() for _ in range(missing))]
+
+
+def with_texts(
+    cards: Sequence[Card], texts: Sequence[str], drafted: Mapping[str, str]
+) -> list[Card]:
+    """Return cards with what now stands in their boxes.
+
+    Args:
+        cards: as they were laid out.
+        texts: all prompts, then all completions.
+        drafted: card id -> what the model wrote for it.
+    """
+    count = len(cards)
+    changed = []
+    for card, prompt, completion in zip(cards, texts[:count], texts[count:], strict=True):
+        draft = drafted.get(card["id"], card.get("original"))
+        original = draft if draft and draft != completion else None
+        origin = "edited" if original else card["origin"]
+        changed.append(
+            {**card, "prompt": prompt or "", "completion": completion or "", "origin": origin,
+             "original": original}
+        )  # fmt: skip
+    return changed
+
+
+def mended(kept: Any, profile: Profile) -> list[Card]:
+    """Return cards a browser kept, without what is none: its storage is anybody's to write."""
+    found = []
+    for row in (kept if isinstance(kept, list) else [])[: profile.max_demos]:
+        texts = [row.get(k) for k in ("prompt", "completion")] if isinstance(row, dict) else []
+        if len(texts) == 2 and all(isinstance(text, str) for text in texts):
+            card = new_card(*(str(t)[: profile.max_text_chars] for t in texts))
+            original = row.get("original")
+            if isinstance(original, str):
+                card["original"] = original[: profile.max_text_chars]
+            found.append({**card, "origin": str(row.get("origin") or "typed")[:40]})
+    return found
+
+
+def to_demos(cards: Sequence[Card], profile: Profile) -> DemoSet:
+    """Return the demonstrations that stand on cards; empty cards are left out.
+
+    Raises:
+        DemoError: more of them, or longer texts, than the profile allows.
+    """
+    written = [card for card in cards if not is_empty(card)]
+    if len(written) > profile.max_demos:
+        raise DemoError(
+            f"There are {len(written)} demonstrations; here a run takes {profile.max_demos}.",
+            "Keep the most typical ones.",
+        )
+    for number, card in enumerate(written, start=1):
+        longest = max(len(card[k] or "") for k in ("prompt", "completion", "original"))
+        if longest > profile.max_text_chars:
+            raise DemoError(
+                f"Demonstration {number} holds {longest} characters in one text; here"
+                f" {profile.max_text_chars} is the most.",
+                "Shorten it.",
+            )
+    return DemoSet(
+        tuple(
+            Demonstration(
+                f"demo-{number}",
+                card["prompt"],
+                card["completion"],
+                origin=card["origin"],
+                original=card["original"],
+            )
+            for number, card in enumerate(written, start=1)
+        )
+    )

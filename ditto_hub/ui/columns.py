@@ -1,0 +1,189 @@
+"""Texts side by side, a ballot, a tally, a report -> HTML; pure, everything escaped."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from html import escape
+
+from ditto_hub.results import OTHERS, Evaluation, WinRate
+from ditto_hub.runs import Run
+from ditto_hub.ui.words import say, tell
+
+WORDS = {
+    "columns.empty": "(it wrote nothing)",
+    "ballot.progress": "Vote {n} of {of}",
+    "ballot.task": "Task",
+    "ballot.left": "Text 1",
+    "ballot.right": "Text 2",
+    "tally.none": "No vote has been cast yet.",
+    "tally.title": "{n} votes on {tasks} tasks",
+    "tally.method": "Method",
+    "tally.rate": "Preferred",
+    "tally.interval": "95 % interval",
+    "tally.n": "n",
+    "tally.wld": "won, equal, lost",
+    "tally.skipped": "{n} skipped.",
+    "tally.small": "Twenty votes on two tasks are few: only a large difference means anything.",
+    "report.none": "Not evaluated: nothing is known yet about which method is best on prompts that"
+    " had no part in training.",
+    "report.judge": "Judge: {judge}",
+    "report.plot": "How often each method was preferred to the others, with 95 % intervals. The"
+    " table below has the same numbers.",
+    "report.no_result": "These prompts had a part in training or in choosing: this is no result.",
+    "report.unfinished": "Not complete.",
+    "report.sentences": "In words",
+    "score.mark": "score",
+    "score.length": "length",
+}
+
+
+def side_by_side(texts: Sequence[tuple[str, str]], kept: str, locale: str) -> str:
+    """Return texts in columns that wrap where there is no room.
+
+    Args:
+        texts: (name of the method in words, text).
+        kept: the name of the one that is the adapter; it is marked by a border and by its name.
+    """
+    cells = "".join(
+        _column(name, text, "d-column d-kept" if name == kept else "d-column", locale)
+        for name, text in texts
+    )
+    return f'<div class="d-columns">{cells}</div>'
+
+
+def ballot(task: str, left: str, right: str, votes: tuple[int, int], locale: str) -> str:
+    """Return a question: the task and two texts that no method is named for."""
+    cast, planned = votes
+    head = escape(say("ballot.progress", locale, n=cast + 1, of=planned))
+    about = escape(say("ballot.task", locale))
+    return (
+        f'<p class="d-ballot-head" role="status">{head}</p>'
+        f'<p class="d-task" dir="auto"><b>{about}:</b> {escape(task)}</p>'
+        f'<div class="d-columns d-two">'
+        f"{_column(say('ballot.left', locale), left, 'd-column', locale)}"
+        f"{_column(say('ballot.right', locale), right, 'd-column', locale)}</div>"
+    )
+
+
+def own_texts(texts: Sequence[str]) -> str:
+    """Return the author's own texts, to look at while voting."""
+    cells = "".join(f'<p class="d-text" dir="auto">{escape(text)}</p>' for text in texts)
+    return f'<div class="d-columns">{cells}</div>'
+
+
+def tally(trial: Evaluation, cast: int, names: dict[str, str], locale: str) -> str:
+    """Return the votes counted: a row a method, and the same in words.
+
+    Args:
+        cast: votes a person gave; equal texts count as ties beside.
+        names: method -> its name in words.
+    """
+    rates = [r for r in (*trial.win_rates, *trial.seen_win_rates) if r.against == OTHERS]
+    if not rates:
+        return _note(say("tally.none", locale))
+    best = sorted(rates, key=lambda r: -r.rate)
+    title = escape(say("tally.title", locale, n=cast, tasks=len(trial.prompts)))
+    skipped = sum(not pair.usable for pair in trial.pairs)
+    notes = [say("tally.skipped", locale, n=skipped)] if skipped else []
+    notes += [say("tally.small", locale), *(tell(n, locale) for n in trial.notes)]
+    return (
+        f'<h4 class="d-sub">{title}</h4>{_rates_table(best, names, locale)}'
+        f'<p class="d-say">{escape(named(best[0].sentence, names))}</p>'
+        + "".join(_note(n) for n in notes)
+    )
+
+
+def report(
+    evaluation: Evaluation,
+    rows: Sequence[Sequence[str]],
+    heads: Sequence[str],
+    said: tuple[Sequence[str], Sequence[str]],
+    plot: bytes,
+    locale: str,
+) -> str:
+    """Return what one judge found out: plot, table, sentences, caveats.
+
+    Args:
+        rows: of the table; the first cell of each names it.
+        heads: of the table.
+        said: sentences of the comparison with each baseline, and caveats.
+        plot: PNG, or nothing.
+    """
+    judge = escape(say("report.judge", locale, judge=evaluation.judge))
+    parts = [f'<section class="d-report"><h4 class="d-sub">{judge}</h4>']
+    if not evaluation.prompts_independent:
+        parts.append(_note(say("report.no_result", locale)))
+    if plot:
+        about = escape(say("report.plot", locale), quote=True)
+        parts.append(f'<img class="d-plot" alt="{about}" src="{data_url(plot)}">')
+    parts.append(_table(heads, rows))
+    parts += [f'<p class="d-say">{escape(line)}</p>' for line in said[0]]
+    parts += [_note(line) for line in said[1]]
+    return "".join(parts) + "</section>"
+
+
+def no_report(locale: str) -> str:
+    """Say that nothing has been evaluated."""
+    return f'<p class="d-say">{escape(say("report.none", locale))}</p>'
+
+
+def data_url(png: bytes) -> str:
+    """Return a picture as an address that holds it, so that no file of it is served."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+def named(sentence: str, names: dict[str, str]) -> str:
+    """Return a sentence about a method with its name in words in front."""
+    for method in sorted(names, key=len, reverse=True):
+        if sentence.startswith(f"{method} "):
+            return names[method] + sentence[len(method) :]
+    return sentence
+
+
+def chosen_words(run: Run, locale: str) -> str:
+    """Say which candidate is the adapter, and why."""
+    record = run.record
+    return tell(record.chosen_reason, locale) if record.chosen_reason else ""
+
+
+def _column(name: str, text: str, kind: str, locale: str) -> str:
+    shown = text.strip() or say("columns.empty", locale)
+    return (
+        f'<section class="{kind}"><h4>{escape(name)}</h4>'
+        f'<p class="d-text" dir="auto">{escape(shown)}</p></section>'
+    )
+
+
+def _rates_table(rates: Sequence[WinRate], names: dict[str, str], locale: str) -> str:
+    keys = ("method", "rate", "interval", "n", "wld")
+    heads = [say(f"tally.{key}", locale) for key in keys]
+    rows = [
+        (
+            names.get(r.method, r.method),
+            f"{r.rate:.0%}",
+            f"{r.low:.0%} – {r.high:.0%}",
+            str(r.n),
+            f"{r.wins}, {r.ties}, {r.losses}",
+        )
+        for r in rates
+    ]
+    return _table(heads, rows)
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
+    body = "".join(
+        f'<tr><th scope="row">{escape(row[0])}</th>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<div class="d-scroll" tabindex="0"><table class="d-table"><thead><tr>{top}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _note(text: str) -> str:
+    return f'<p class="d-note">{escape(text)}</p>'

@@ -1,0 +1,356 @@
+"""The ways in beside typing: a file, a chat log, sent mail, a dataset of the Hub.
+
+What they offer is shown to pick from. A file that was dropped is read once and deleted; what it
+held stays in the page's session until the page is closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from ditto_hub.api.importing import preview, preview_dataset
+from ditto_hub.errors import DittoError
+from ditto_hub.importers import Preview, PreviewRow
+from ditto_hub.profiles import Profile
+from ditto_hub.ui.cards import Card, is_empty, laid_out, new_card
+from ditto_hub.ui.render import notice, told
+from ditto_hub.ui.session import Shared, token_of
+from ditto_hub.ui.words import locale_of, say, t, tell
+
+WORDS = {
+    "imports.file": "Drop a file here",
+    "imports.file_about": "JSONL, JSON, CSV or Parquet with prompts and completions; ShareGPT,"
+    " Alpaca and OpenAI files; a ChatGPT or Claude export (the zip, or conversations.json); an mbox"
+    " of sent mail. It is read once and deleted at once; only what you add goes on.",
+    "imports.dataset": "Or a dataset on the Hub",
+    "imports.dataset_about": "USER/NAME, or USER/NAME/FILE. Private ones need you to be signed in.",
+    "imports.dataset_look": "Look into it",
+    "imports.saved_token": "Use the Hub token saved on this machine",
+    "imports.prompt_column": "Column of the prompts",
+    "imports.completion_column": "Column of what is wanted back",
+    "imports.no_column": "(none: I write the prompts myself)",
+    "imports.voice": "Whose writing shall the model learn?",
+    "imports.voice_user": "What the person wrote",
+    "imports.voice_assistant": "What the assistant answered",
+    "imports.voice_unknown": "(no sender)",
+    "imports.rows": "Choose what shows the voice best",
+    "imports.text": "The one ticked last, in full",
+    "imports.add": "Add what is ticked",
+    "imports.found": "{name}: {count} found.",
+    "imports.shown": "{name}: {count} found, the first {shown} are shown.",
+    "imports.choose_columns": "{name}: choose the columns.",
+    "imports.too_long": "{count} are longer than {most} characters and left out.",
+    "imports.none_ticked": "Tick at least one.",
+    "imports.too_many": "That would make {count} demonstrations; a run takes {most} here.",
+    "imports.added": "{count} added below.",
+    "imports.flattened": "{count} have several turns; each stands on its card as one text.",
+    "imports.dataset_empty": "Write the dataset's name first.",
+}
+TICKED_FIRST = 7  # a file of no more than that many is one of demonstrations: all are ticked
+SNIPPET = 90
+
+
+@dataclass(frozen=True)
+class ImportParts:
+    """Hold the components of this panel."""
+
+    file: gr.File
+    dataset: gr.Textbox
+    look: gr.Button
+    saved_token: gr.Checkbox
+    prompt_column: gr.Dropdown
+    completion_column: gr.Dropdown
+    voice: gr.Radio
+    rows: gr.CheckboxGroup
+    text: gr.Textbox
+    add: gr.Button
+    message: gr.HTML
+    found: gr.State = field(default_factory=lambda: gr.State(None))
+
+    @property
+    def shown(self) -> list[Any]:
+        """What changes when something new is looked at, in the order of `_shown`."""
+        return [
+            self.found,
+            self.message,
+            self.prompt_column,
+            self.completion_column,
+            self.voice,
+            *self.picking,
+        ]
+
+    @property
+    def picking(self) -> list[Any]:
+        """What changes with the rows, in the order of `_rows`."""
+        return [self.rows, self.text, self.add]
+
+    @property
+    def choice(self) -> list[Any]:
+        """What says how the file is read."""
+        return [self.found, self.prompt_column, self.completion_column, self.voice]
+
+
+def build(shared: Shared) -> ImportParts:
+    """Build the panel and wire it."""
+    local = shared.profile.name == "own" and not shared.sign_in
+    file = gr.File(label=t("imports.file"), elem_id="imports-file", height=110)
+    gr.HTML(t("imports.file_about"), elem_id="imports-file-about", elem_classes="d-soft")
+    with gr.Row():
+        dataset = gr.Textbox(
+            label=t("imports.dataset"), info=t("imports.dataset_about"), max_length=300,
+            placeholder="USER/NAME", elem_id="imports-dataset", scale=3, min_width=280,
+        )  # fmt: skip
+        look = gr.Button(t("imports.dataset_look"), elem_id="imports-dataset-look", scale=0)
+    saved_token = gr.Checkbox(
+        label=t("imports.saved_token"), visible=local, elem_id="imports-saved-token"
+    )
+    message = gr.HTML(elem_id="imports-message")
+    with gr.Row():
+        prompt_column = gr.Dropdown(
+            label=t("imports.prompt_column"), visible=False, elem_id="imports-prompt-column"
+        )
+        completion_column = gr.Dropdown(
+            label=t("imports.completion_column"), visible=False, elem_id="imports-completion-column"
+        )
+    voice = gr.Radio(label=t("imports.voice"), visible=False, elem_id="imports-voice")
+    rows = gr.CheckboxGroup(label=t("imports.rows"), visible=False, elem_id="imports-rows")
+    text = gr.Textbox(
+        label=t("imports.text"), visible=False, interactive=False, lines=4, max_lines=12,
+        elem_id="imports-text",
+    )  # fmt: skip
+    add = gr.Button(t("imports.add"), variant="primary", visible=False, elem_id="imports-add")
+    parts = ImportParts(
+        file, dataset, look, saved_token, prompt_column, completion_column, voice, rows, text, add,
+        message,
+    )  # fmt: skip
+    _wire_looking(shared, parts)
+    _wire_choosing(shared, parts)
+    _wire_adding(shared, parts)
+    return parts
+
+
+def _wire_looking(shared: Shared, parts: ImportParts) -> None:
+    """Show what a dropped file or a named dataset offers."""
+
+    def look_at_file(dropped: dict[str, Any] | None, request: gr.Request) -> list[Any]:
+        locale = locale_of(request)
+        if not dropped:
+            return [None, *_shown(None, "", shared.profile, locale)]
+        try:
+            found = preview(dropped["path"])
+        except DittoError as error:
+            return [None, *_shown(None, told(error, locale), shared.profile, locale)]
+        finally:
+            forget(dropped["path"])
+        return [None, *_shown(found, "", shared.profile, locale)]
+
+    parts.file.upload(
+        look_at_file,
+        parts.file,
+        [parts.file, *parts.shown],
+        preprocess=False,  # which would leave an empty file behind; the path is checked without it
+        show_progress_on=parts.file,
+        api_visibility="private",
+    )
+
+    def look_at_dataset(
+        dataset: str, saved: bool, request: gr.Request, token: gr.OAuthToken | None
+    ) -> list[Any]:
+        locale = locale_of(request)
+        if not (dataset or "").strip():
+            about = notice(say("imports.dataset_empty", locale))
+            return _shown(None, about, shared.profile, locale)
+        local = saved and shared.profile.name == "own" and not shared.sign_in
+        try:
+            found = preview_dataset(dataset, None if local else token_of(token) or "")
+        except DittoError as error:
+            return _shown(None, told(error, locale), shared.profile, locale)
+        return _shown(found, "", shared.profile, locale)
+
+    gr.on(
+        [parts.look.click, parts.dataset.submit],
+        look_at_dataset,
+        [parts.dataset, parts.saved_token],
+        parts.shown,
+        trigger_mode="once",
+        show_progress_on=parts.dataset,
+        api_visibility="private",
+    )
+
+
+def _wire_choosing(shared: Shared, parts: ImportParts) -> None:
+    """Lay the rows out anew for other columns or another voice; show one in full."""
+
+    def choose(
+        found: Preview | None, prompt: str, completion: str, voice: str, request: gr.Request
+    ) -> list[Any]:
+        rows = chosen_rows(found, prompt, completion, voice, shared.profile)
+        return _rows(rows, locale_of(request))
+
+    gr.on(
+        [parts.prompt_column.input, parts.completion_column.input, parts.voice.input],
+        choose,
+        parts.choice,
+        parts.picking,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+
+    def show_in_full(
+        found: Preview | None, prompt: str, completion: str, voice: str, event: gr.SelectData
+    ) -> str:
+        rows = chosen_rows(found, prompt, completion, voice, shared.profile)
+        row = next((row for row in rows if row.number == event.value), None)
+        return f"{row.prompt_text}\n\n---\n\n{row.completion}" if row else ""
+
+    parts.rows.select(
+        show_in_full, parts.choice, parts.text, show_progress="hidden", api_visibility="private"
+    )
+
+
+def _wire_adding(shared: Shared, parts: ImportParts) -> None:
+    """Put the ticked rows onto cards."""
+
+    def add(
+        found: Preview | None,
+        prompt: str,
+        completion: str,
+        voice: str,
+        ticked: list[int],
+        cards: list[Card],
+        request: gr.Request,
+    ) -> tuple[Any, str, Any]:
+        rows = chosen_rows(found, prompt, completion, voice, shared.profile)
+        wanted = [row for row in rows if row.number in (ticked or [])]
+        laid, said = added(wanted, cards, shared.profile.max_demos, locale_of(request))
+        return laid or gr.skip(), said, gr.update(value=[]) if laid else gr.skip()
+
+    parts.add.click(
+        add,
+        [*parts.choice, parts.rows, shared.demos],
+        [shared.deal, parts.message, parts.rows],
+        trigger_mode="once",
+        show_progress="hidden",
+        api_visibility="private",
+    )
+
+
+def added(
+    wanted: Sequence[PreviewRow], cards: Sequence[Card], most: int, locale: str
+) -> tuple[list[Card], str]:
+    """Return cards with rows added to them, none where that may not be, and what to say of it."""
+    kept = [card for card in cards if not is_empty(card)]
+    count = len(kept) + len(wanted)
+    if not wanted:
+        return [], notice(say("imports.none_ticked", locale))
+    if count > most:
+        return [], notice(say("imports.too_many", locale, count=count, most=most))
+    about = say("imports.added", locale, count=len(wanted))
+    if turns := sum(len(row.prompt) > 1 for row in wanted):
+        about += " " + say("imports.flattened", locale, count=turns)
+    return laid_out([*kept, *map(card_of, wanted)]), notice(about, "good")
+
+
+def card_of(row: PreviewRow) -> Card:
+    """Return a row as a card; what it was preferred to comes along."""
+    return {**new_card(row.prompt_text, row.completion, "file"), "original": row.original}
+
+
+def chosen_rows(
+    found: Preview | None, prompt: str, completion: str, voice: str, profile: Profile
+) -> list[PreviewRow]:
+    """Return the rows that a choice of columns and voice leaves, without what is too long."""
+    if found is None:
+        return []
+    if completion and completion in found.columns:
+        found = found.from_columns(prompt or "", completion)
+    rows = found.of_voice(voice or next(iter(found.voices), ""))
+    return [row for row in rows if _longest(row) <= profile.max_text_chars]
+
+
+def forget(path: str | Path) -> None:
+    """Delete an uploaded file; a path from anywhere else is left alone."""
+    folder = Path(get_upload_folder()).resolve()
+    file = Path(path).resolve()
+    if folder in file.parents:
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)
+            file.parent.rmdir()
+
+
+def _longest(row: PreviewRow) -> int:
+    return max(len(row.prompt_text), len(row.completion), len(row.original or ""))
+
+
+def _shown(found: Preview | None, message: str, profile: Profile, locale: str) -> list[Any]:
+    """Return values for `ImportParts.shown`."""
+    if found is None:
+        hidden = [gr.update(visible=False) for _ in range(3)]
+        return [None, message, *hidden, *_rows([], locale)]
+    by_columns = not found.rows
+    rows = chosen_rows(found, "", "", "", profile)
+    names = list(found.columns)
+    prompts = [(say("imports.no_column", locale), ""), *((name, name) for name in names)]
+    return [
+        found,
+        _about(found, profile, locale),
+        gr.update(choices=prompts, value="", visible=by_columns),
+        gr.update(choices=names, value=None, visible=by_columns),
+        gr.update(
+            choices=[(_voice(voice, locale), voice) for voice in found.voices],
+            value=next(iter(found.voices), None),
+            visible=bool(found.voices),
+        ),
+        *_rows(rows, locale),
+    ]
+
+
+def _about(found: Preview, profile: Profile, locale: str) -> str:
+    """Say what was found, and what a person should know about it."""
+    shown = len(found.rows)
+    if not shown:
+        said = [say("imports.choose_columns", locale, name=found.name)]
+    elif shown < found.total:
+        said = [say("imports.shown", locale, name=found.name, count=found.total, shown=shown)]
+    else:
+        said = [say("imports.found", locale, name=found.name, count=found.total)]
+    said += [tell(sentence, locale) for sentence in found.notices]
+    most = profile.max_text_chars
+    if too_long := sum(_longest(row) > most for row in found.rows):
+        said.append(say("imports.too_long", locale, count=too_long, most=most))
+    return notice(" ".join(said), "warning" if found.unusable else "good" if shown else "plain")
+
+
+def _rows(rows: Sequence[PreviewRow], locale: str) -> list[Any]:
+    """Return values for `ImportParts.picking`."""
+    ticked = [row.number for row in rows] if len(rows) <= TICKED_FIRST else []
+    choices = [(_label(row, locale), row.number) for row in rows]
+    return [
+        gr.update(choices=choices, value=ticked, visible=bool(rows)),
+        gr.update(value="", visible=bool(rows)),
+        gr.update(visible=bool(rows)),
+    ]
+
+
+def _label(row: PreviewRow, locale: str) -> str:
+    doubts = " ".join(f"⚠ {tell(warning, locale)}" for warning in row.warnings)
+    text = f"{row.number}. {_snippet(row.prompt[-1]['content'])} → {_snippet(row.completion)}"
+    return f"{text} {doubts}".strip()
+
+
+def _snippet(text: str) -> str:
+    plain = " ".join(text[: SNIPPET * 4].split())
+    return plain if len(plain) <= SNIPPET else f"{plain[:SNIPPET]}…"
+
+
+def _voice(voice: str, locale: str) -> str:
+    if voice in ("user", "assistant"):
+        return say(f"imports.voice_{voice}", locale)
+    return voice or say("imports.voice_unknown", locale)

@@ -1,0 +1,300 @@
+"""Show: demonstrations as cards, checked as they are written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import gradio as gr
+
+from ditto_hub import api, pocket
+from ditto_hub.demos import as_messages
+from ditto_hub.errors import DittoError
+from ditto_hub.ui import imports
+from ditto_hub.ui.bases import checked, require_base
+from ditto_hub.ui.cards import (
+    Card,
+    example_cards,
+    laid_out,
+    mended,
+    new_card,
+    to_demos,
+    with_texts,
+)
+from ditto_hub.ui.render import difference, findings, notice, told
+from ditto_hub.ui.session import Shared, token_of, visitor
+from ditto_hub.ui.words import locale_of, say, t
+
+WORDS = {
+    "show.intro": "Four to seven examples of one kind of text show a voice best: what you would"
+    " ask for, and exactly what you would want back.",
+    "show.examples": "Or start from an example:",
+    "show.example_harbor": "Harbor: loud notes to a crew",
+    "show.example_sprout": "Sprout: notes from a garden club",
+    "show.example_gazette": "Gazette: a small newsroom",
+    "show.empty": "Empty all cards",
+    "show.prompt": "Prompt",
+    "show.prompt_about": "What you would ask for.",
+    "show.completion": "What you want back",
+    "show.completion_about": "As you would write it, down to the last comma.",
+    "show.draft": "Draft it for me",
+    "show.remove": "Remove",
+    "show.add": "Add a demonstration",
+    "show.next": "Go on to training",
+    "show.import": "Take them from a file, a log, or the Hub",
+    "show.most": "A run takes {n} demonstrations here.",
+    "show.draft_needs": "Write the prompt first; the base model then drafts an answer to it.",
+    "show.draft_about": "{base} wrote this. Edit it until it is yours: what you change becomes a"
+    " lesson of its own.",
+    "show.parent": "These join the {n} demonstrations of run {run}, and training goes on from its"
+    " adapter.",
+}
+DRAFT_TOKENS = 400
+
+
+@dataclass(frozen=True)
+class ShowParts:
+    """Hold the components of this step."""
+
+    checks: gr.HTML
+    add: gr.Button
+    go_on: gr.Button
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Hold the components of the cards on the page."""
+
+    prompts: list[gr.Textbox] = field(default_factory=list)
+    completions: list[gr.Textbox] = field(default_factory=list)
+    changes: list[gr.HTML] = field(default_factory=list)
+
+    @property
+    def texts(self) -> list[gr.Textbox]:
+        """All prompts, then all completions."""
+        return [*self.prompts, *self.completions]
+
+
+def build(shared: Shared) -> ShowParts:
+    """Build the step."""
+    kept = gr.BrowserState([], storage_key="ditto-hub-drafts", secret="ditto-hub")
+    drafted = gr.State({})
+    gr.HTML(t("show.intro"), elem_id="show-intro", elem_classes="d-intro")
+    gr.HTML(t("show.examples"), elem_id="show-examples-about", elem_classes="d-note")
+    with gr.Row(elem_id="show-examples", equal_height=True):
+        examples = {
+            name: gr.Button(t(f"show.example_{name}"), size="sm", elem_id=f"show-example-{name}")
+            for name in pocket.voices()
+        }
+        empty = gr.Button(t("show.empty"), size="sm", elem_id="show-empty")
+    with gr.Accordion(t("show.import"), open=False, elem_id="show-import"):
+        imports.build(shared)
+    with gr.Column(elem_id="show-cards"):
+        place = gr.Column()
+    with gr.Row():
+        add = gr.Button(t("show.add"), elem_id="show-add")
+        go_on = gr.Button(t("show.next"), variant="primary", elem_id="show-next")
+    checks = gr.HTML(elem_id="show-checks", elem_classes="d-checks")
+    parts = ShowParts(checks, add, go_on)
+    with place:
+        _cards(shared, drafted, kept, parts)
+    _wire(shared, kept, examples, empty, parts)
+    return parts
+
+
+def _wire(
+    shared: Shared,
+    kept: gr.BrowserState,
+    examples: dict[str, gr.Button],
+    empty: gr.Button,
+    parts: ShowParts,
+) -> None:
+    """Lay cards out anew: from the browser's drafts, an example set, an import, or none."""
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+    def restore(drafts: Any) -> list[Card]:
+        return laid_out(mended(drafts, shared.profile))
+
+    shared.page.load(restore, kept, shared.deal, **quiet)
+    for name, button in examples.items():
+        button.click(lambda name=name: example_cards(name), None, shared.deal, **quiet)
+    empty.click(lambda: laid_out([]), None, shared.deal, **quiet)
+
+    def dealt(
+        cards: list[Card], base: str, parent: str, request: gr.Request
+    ) -> tuple[list[Card], list[Card], str]:
+        return cards, cards, _checked(cards, base, parent, shared, locale_of(request))
+
+    shared.deal.change(
+        dealt,
+        [shared.deal, shared.base, shared.parent],
+        [shared.demos, kept, parts.checks],
+        **quiet,
+    )
+    parts.go_on.click(lambda: gr.Tabs(selected="train"), None, shared.tabs, **quiet)
+
+
+def _cards(shared: Shared, drafted: gr.State, kept: gr.BrowserState, parts: ShowParts) -> None:
+    """Render a card a demonstration, whenever they are laid out anew."""
+
+    @gr.render(inputs=[shared.deal], triggers=[shared.deal.change], show_progress="hidden")  # type: ignore[untyped-decorator]
+    def cards_of(cards: list[Card]) -> None:
+        boxes = Boxes()
+        buttons = [_card(number, card, shared, boxes) for number, card in enumerate(cards, 1)]
+        for number, (draft, remove) in enumerate(buttons):
+            _wire_draft(number, cards[number], draft, shared, drafted, boxes)
+            _wire_remove(number, remove, shared, drafted, boxes)
+        _wire_add(parts.add, shared, drafted, boxes)
+        _wire_texts(shared, drafted, kept, parts, boxes)
+
+
+def _card(number: int, card: Card, shared: Shared, boxes: Boxes) -> tuple[gr.Button, gr.Button]:
+    """Put one card on the page and return its buttons."""
+    longest = shared.profile.max_text_chars
+    key = card["id"]
+    with gr.Group(elem_classes="d-card"):
+        with gr.Row(elem_classes="d-card-head"):
+            gr.HTML(f"<h3>{number}</h3>", elem_classes="d-card-number")
+            draft = gr.Button(t("show.draft"), size="sm", elem_id=f"show-draft-{number}", scale=0)
+            remove = gr.Button(
+                t("show.remove"), size="sm", elem_id=f"show-remove-{number}", scale=0
+            )
+        boxes.prompts.append(
+            gr.Textbox(
+                card["prompt"], label=t("show.prompt"), placeholder=t("show.prompt_about"), lines=2,
+                max_lines=8, max_length=longest, elem_id=f"show-prompt-{number}", key=(key, "p"),
+            )
+        )  # fmt: skip
+        boxes.completions.append(
+            gr.Textbox(
+                card["completion"], label=t("show.completion"), lines=4, max_lines=20,
+                placeholder=t("show.completion_about"), max_length=longest,
+                elem_id=f"show-completion-{number}", key=(key, "c"),
+            )
+        )  # fmt: skip
+        original = card.get("original")
+        shown = difference(original, card["completion"]) if original else ""
+        boxes.changes.append(
+            gr.HTML(shown, elem_id=f"show-change-{number}", elem_classes="d-change")
+        )
+    return draft, remove
+
+
+def _wire_texts(
+    shared: Shared,
+    drafted: gr.State,
+    kept: gr.BrowserState,
+    parts: ShowParts,
+    boxes: Boxes,
+) -> None:
+    """Take in what is typed: keep it in the browser, check it, show what was edited."""
+
+    def typed(cards: list[Card], drafts: dict[str, str], base: str, *texts: Any) -> list[Any]:
+        *boxes_, parent, locale = texts
+        now = with_texts(cards, boxes_, drafts)
+        changes = [
+            difference(card["original"], card["completion"]) if card["original"] else ""
+            for card in now
+        ]
+        return [now, now, _checked(now, base, parent, shared, locale), *changes]
+
+    gr.on(
+        [box.input for box in boxes.texts] + [box.change for box in boxes.completions],
+        typed,
+        [shared.deal, drafted, shared.base, *boxes.texts, shared.parent, shared.locale],
+        [shared.demos, kept, parts.checks, *boxes.changes],
+        trigger_mode="always_last",
+        show_progress="hidden",
+        api_visibility="private",
+    )
+
+
+def _wire_remove(
+    number: int, remove: gr.Button, shared: Shared, drafted: gr.State, boxes: Boxes
+) -> None:
+    def removed(cards: list[Card], drafts: dict[str, str], *texts: str) -> list[Card]:
+        now = with_texts(cards, texts, drafts)
+        return laid_out(now[:number] + now[number + 1 :])
+
+    remove.click(
+        removed,
+        [shared.deal, drafted, *boxes.texts],
+        shared.deal,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+
+
+def _wire_add(add: gr.Button, shared: Shared, drafted: gr.State, boxes: Boxes) -> None:
+    def added(cards: list[Card], drafts: dict[str, str], locale: str, *texts: str) -> list[Card]:
+        now = with_texts(cards, texts, drafts)
+        if len(now) >= shared.profile.max_demos:
+            gr.Info(say("show.most", locale, n=shared.profile.max_demos))
+            return now
+        return [*now, new_card()]
+
+    add.click(
+        added,
+        [shared.deal, drafted, shared.locale, *boxes.texts],
+        shared.deal,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+
+
+def _wire_draft(
+    number: int, card: Card, draft: gr.Button, shared: Shared, drafted: gr.State, boxes: Boxes
+) -> None:
+    """Let the base model write a first answer, for the person to edit."""
+
+    def write(
+        prompt: str,
+        drafts: dict[str, str],
+        base: str,
+        secret: str,
+        request: gr.Request,
+        profile: gr.OAuthProfile | None,
+        token: gr.OAuthToken | None,
+    ) -> tuple[Any, dict[str, str], str]:
+        asking = visitor(request, profile, secret)
+        if not (prompt or "").strip():
+            return gr.skip(), drafts, notice(say("show.draft_needs", asking.locale))
+        asked = api.WriteRequest(
+            as_messages(prompt), samples=1, seed=time.time_ns() % 2**31,
+            max_new_tokens=DRAFT_TOKENS,
+        )  # fmt: skip
+        try:
+            texts = api.write(
+                require_base(base, shared.profile), [asked], shared.profile,
+                visitor=asking.owner, token=token_of(token),
+            )  # fmt: skip
+        except DittoError as error:
+            return gr.skip(), drafts, told(error, asking.locale)
+        text = texts[0][0]
+        about = say("show.draft_about", asking.locale, base=base)
+        return text, {**drafts, card["id"]: text}, notice(about, "good")
+
+    draft.click(
+        write,
+        [boxes.prompts[number], drafted, shared.base, shared.secret],
+        [boxes.completions[number], drafted, boxes.changes[number]],
+        concurrency_id="model",
+        concurrency_limit=1,
+        show_progress_on=boxes.completions[number],
+        api_visibility="private",
+    )
+
+
+def _checked(cards: Sequence[Card], base: str, parent: str, shared: Shared, locale: str) -> str:
+    """Say what is wrong with the cards and what could be better."""
+    try:
+        demos = to_demos(cards, shared.profile)
+    except DittoError as error:
+        return told(error, locale)
+    first, found, tokens = checked(demos, base)
+    if parent and len(demos):  # its demonstrations come before these
+        found = [f for f in found if f.code not in ("too-few", "few")]
+        first = found[0] if found else replace(first, code="good")
+    return findings(first, found, len(demos), tokens, locale)

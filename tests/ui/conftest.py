@@ -1,0 +1,94 @@
+"""The app, a real browser, and a local sign-in and Hub for those who ask.
+
+A module's tests share one app, so that the room stays short; a page that logs an error on its
+console fails its test. What a test does on a page stands in pages.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from browser import ADVICE, find
+from hub_server import Hub
+from oidc import Oidc
+from pages import PATIENCE_MS, App, Watch, new_visitor
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Start the browser once."""
+    path = find()
+    assert path, ADVICE
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """Run the app as `make app` does: one's own machine, signing in not set up."""
+    running = App(tmp_path_factory.mktemp("app") / "home").start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    """Run a local Hub with alice and mallory."""
+    with Hub() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def oidc(hub: Hub) -> Iterator[Oidc]:
+    """Run a local sign-in whose tokens the local Hub knows."""
+    tokens = {name: hub.add_user(name) for name in ("alice", "mallory")}
+    with Oidc(tokens=tokens) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def signed_app(tmp_path_factory: pytest.TempPathFactory, hub: Hub, oidc: Oidc) -> Iterator[App]:
+    """Run the app as a Space does: signing in set up, the Hub is the local one."""
+    env = {
+        "SYSTEM": "spaces",
+        "SPACE_ID": "alice/ditto",
+        "OAUTH_CLIENT_ID": "client",
+        "OAUTH_CLIENT_SECRET": "not much of a secret",
+        "OAUTH_SCOPES": "openid profile contribute-repos",
+        "OPENID_PROVIDER_URL": oidc.url,
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HUB_DISABLE_XET": "1",
+        "DITTO_HUB_PROFILE": "cpu",
+    }
+    running = App(tmp_path_factory.mktemp("signed") / "home", env).start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Return a function that opens a page as a new visitor, or as one that is there already."""
+    contexts: list[BrowserContext] = []
+    watches: list[Watch] = []
+
+    def open_page(url: str, context: BrowserContext | None = None, **options: Any) -> Page:
+        if context is None:
+            context = new_visitor(browser, **options)
+            contexts.append(context)
+        page = context.new_page()
+        page.watch = Watch(page)  # type: ignore[attr-defined]
+        watches.append(page.watch)  # type: ignore[attr-defined]
+        page.goto(url)
+        expect(page.locator("#show-prompt-1 textarea")).to_be_attached(timeout=PATIENCE_MS)
+        return page
+
+    expect.set_options(timeout=PATIENCE_MS)
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [text for watch in watches for text in watch.complaints] == []

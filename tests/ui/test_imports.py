@@ -1,0 +1,119 @@
+"""The ways in beside typing, in a browser: drop a file, look, tick, and it stands on cards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pages import App
+from playwright.sync_api import Page, expect
+
+SCRIPT = "<script>alert(1)</script>"
+DEMOS = "\n".join(
+    json.dumps({"prompt": f"Write note {n}", "completion": f"Note {n}. {SCRIPT}"}) for n in range(3)
+)
+TABLE = "title,body\n" + "\n".join(f"Title {n},Body {n}" for n in range(12))
+CHAT = json.dumps(
+    [{"name": "Boats", "chat_messages": [
+        {"sender": "human", "text": "Tell me of boats"},
+        {"sender": "assistant", "text": "They float."},
+    ]}]
+)  # fmt: skip
+
+
+@pytest.fixture
+def panel(app: App, visit: Callable[..., Page]) -> Page:
+    """Return a new visitor's page with the panel open."""
+    page = visit(app.url)
+    page.click("#show-import button")
+    return page
+
+
+def drop(page: Page, name: str, content: str | bytes) -> None:
+    """Drop a file on the panel."""
+    data = content.encode() if isinstance(content, str) else content
+    page.set_input_files(
+        "#imports-file input[type=file]",
+        {"name": name, "mimeType": "application/octet-stream", "buffer": data},
+    )
+
+
+def uploads(app: App) -> list[Path]:
+    """Return every file that uploads have left."""
+    return [path for path in app.home.with_suffix(".tmp").rglob("*") if path.is_file()]
+
+
+def test_a_file_of_demonstrations_is_added_whole(app: App, panel: Page) -> None:
+    """A small file is ticked whole, lands on cards as text, and leaves no file behind."""
+    drop(panel, "demos.jsonl", DEMOS)
+    expect(panel.locator("#imports-message")).to_contain_text("demos.jsonl: 3 found.")
+    expect(panel.locator("#imports-rows input:checked")).to_have_count(3)
+    panel.click("#imports-add")
+    expect(panel.locator("#imports-message")).to_contain_text("3 added below.")
+    expect(panel.locator("#show-completion-3 textarea")).to_have_value(f"Note 2. {SCRIPT}")
+    expect(panel.locator("#show-checks")).to_contain_text("3 demonstrations")
+    assert uploads(app) == []
+
+
+def test_columns_are_chosen_and_rows_ticked_by_keyboard(panel: Page) -> None:
+    """A table of unknown columns asks for them; rows are then ticked and read in full."""
+    drop(panel, "posts.csv", TABLE)
+    expect(panel.locator("#imports-message")).to_contain_text("choose the columns")
+    for side, column in (("prompt", "title"), ("completion", "body")):
+        panel.click(f"#imports-{side}-column input")
+        panel.get_by_role("option", name=column).click()
+    rows = panel.locator("#imports-rows input")
+    expect(rows).to_have_count(12)
+    expect(panel.locator("#imports-rows input:checked")).to_have_count(0)
+    rows.nth(4).focus()
+    panel.keyboard.press("Space")
+    expect(panel.locator("#imports-text textarea")).to_have_value("Title 4\n\n---\n\nBody 4")
+    panel.click("#imports-add")
+    expect(panel.locator("#show-prompt-1 textarea")).to_have_value("Title 4")
+    expect(panel.locator("#show-completion-1 textarea")).to_have_value("Body 4")
+
+
+def test_of_a_chat_ones_own_writing_can_be_taken(panel: Page) -> None:
+    """A chat export asks whose writing is wanted, and shows that."""
+    drop(panel, "conversations.json", CHAT)
+    expect(panel.locator("#imports-rows")).to_contain_text("They float.")
+    panel.locator("#imports-voice input").nth(1).check()
+    expect(panel.locator("#imports-rows")).to_contain_text("→ Tell me of boats")
+    expect(panel.locator("#imports-rows")).not_to_contain_text("They float.")
+
+
+def test_a_file_of_no_use_is_told(app: App, panel: Page) -> None:
+    """What is wrong with a file is told in a sentence, and it is deleted all the same."""
+    for name, content, told in (
+        ("a.pdf", b"%PDF-1.7", "a PDF, not text"),
+        ("a.jsonl", "{broken", "not valid JSON"),
+        ("a.csv", "prompt,completion\n", "holds no demonstrations"),
+        ("a.txt", "Dear all", "neither JSONL, a JSON array, nor CSV"),
+    ):
+        drop(panel, name, content)
+        expect(panel.locator("#imports-message")).to_contain_text(told)
+    expect(panel.locator("#imports-add")).to_be_hidden()
+    assert uploads(app) == []
+
+
+def test_more_than_a_run_takes_is_refused(panel: Page) -> None:
+    """Ticking more rows than a run takes adds none of them and says so."""
+    rows = "\n".join(json.dumps({"prompt": f"p{n}", "completion": f"c{n}"}) for n in range(60))
+    drop(panel, "many.jsonl", rows)
+    expect(panel.locator("#imports-rows input")).to_have_count(60)
+    panel.evaluate("document.querySelectorAll('#imports-rows input').forEach(b => b.click())")
+    expect(panel.locator("#imports-rows input:checked")).to_have_count(60)
+    panel.click("#imports-add")
+    expect(panel.locator("#imports-message")).to_contain_text("a run takes 50 here")
+    expect(panel.locator("#show-prompt-1 textarea")).to_have_value("")
+
+
+def test_a_dataset_is_asked_for_by_name(panel: Page) -> None:
+    """Without a name nothing is asked of the Hub; out of reach, that is told."""
+    panel.click("#imports-dataset-look")
+    expect(panel.locator("#imports-message")).to_contain_text("Write the dataset's name first.")
+    panel.fill("#imports-dataset input, #imports-dataset textarea", "alice/open")
+    panel.keyboard.press("Enter")
+    expect(panel.locator("#imports-message")).to_contain_text("Offline")
