@@ -1,0 +1,340 @@
+"""Seconds of a whole run at the paper's settings on the GPU at hand, and the distance to the floor.
+
+    python benchmarks/gpu.py                            three shapes, under ten minutes on an H200
+    python benchmarks/gpu.py --shapes mistral-7b --ways ours,static,continuous
+    python benchmarks/gpu.py --shapes tiny              the same on a CPU, to see that it runs
+
+Random weights in the real shapes, bfloat16 on CUDA, so nothing is downloaded and no sample ends by
+itself: every one has exactly the length asked for. Each kind of work is timed as the run does it (a
+whole sampling, three steps of each kind of training after one to warm up, one pass of scoring) and
+counted as often as a run with 7 demonstrations, 10 samples, 4 rounds and 40 updates of 24 pairs
+does it, candidates and their samples included.
+
+The floor is counted, not measured: a decoding step reads the weights and the cache once at the
+data sheet's bandwidth, a trained token costs 4 operations a weight (the base is frozen), a scored
+one 2, at the data sheet's dense rate. Loading the model is not in the table.
+
+No GPU was at hand when this was written: it has run on a CPU with small shapes only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from speed_models import BASE, batch_of_pairs, rows
+from speed_timing import machine
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from ditto_hub import pocket
+from ditto_hub.algorithm.decoding import pad_rows
+from ditto_hub.algorithm.policy import Policy
+from ditto_hub.algorithm.rollout import Rollout
+from ditto_hub.algorithm.steps import Stepper, schedule
+from ditto_hub.algorithm.update import dpo_trainer, pair_batch
+from ditto_hub.algorithm.warm_start import sft_batch, sft_trainer
+from ditto_hub.config import Lora, Sampling, Update
+from ditto_hub.devices import DEVICES, Device
+from ditto_hub.shapes import BaseShape
+
+DEMOS, SAMPLES, ROUNDS, STEPS, SFT_STEPS, SFT_ROWS = 7, 10, 4, 40, 30, 4
+DRAWS = ROUNDS + 2  # the last round's candidate and sft-long are sampled too
+DEMO_TOKENS = 300  # of a demonstration's completion
+EARLIER = sum(DEMOS + DEMOS * SAMPLES * min(t, ROUNDS) for t in range(DRAWS))  # rows scored anew
+
+
+@dataclass(frozen=True)
+class Model:
+    """Name a family and its real shape."""
+
+    kind: str
+    shape: BaseShape
+
+
+MODELS = {
+    "smollm2-360m": Model("llama", BaseShape(32, 960, 2560, 15, 5, 64, 49_152, tied=True)),
+    "qwen3-4b": Model(
+        "qwen3", BaseShape(36, 2560, 9728, 32, 8, 128, 151_936, tied=True, head_norm=True)
+    ),
+    "mistral-7b": Model("mistral", BaseShape(32, 4096, 14_336, 32, 8, 128, 32_000)),
+    "tiny": Model("mistral", BaseShape(2, 64, 128, 4, 2, 16, 1024)),
+}
+
+
+class Bench:
+    """One model on the device, with everything a run does to it.
+
+    Args:
+        name: of MODELS.
+        device: "cuda" or "cpu".
+        demo_tokens: length of a demonstration's completion.
+    """
+
+    def __init__(self, name: str, device: torch.device, demo_tokens: int) -> None:
+        self.device, self.demo_tokens = device, demo_tokens
+        tokenizer = AutoTokenizer.from_pretrained(pocket.resolve("pocket"))
+        self.policy = Policy(random_model(MODELS[name], device), tokenizer, Lora(), 0, BASE)
+        self.policy.format.stop_ids = (2**31 - 1,)  # no sample ends by itself
+        self.update = Update()
+        self.demos = [r for r in rows(DEMOS, demo_tokens, samples=0) if r.round < 0]
+
+    def sample(self, length: int) -> list[Rollout]:
+        """Draw ten completions of every demonstration's prompt."""
+        prompts = [r.prompt_ids for r in self.demos]
+        seeds = [[100 * i + k for k in range(SAMPLES)] for i in range(DEMOS)]
+        drawn = self.policy.sample(prompts, seeds, Sampling(), length)
+        return [
+            replace(demo, round=0, completion_ids=row.token_ids)
+            for demo, mine in zip(self.demos, drawn, strict=True)
+            for row in mine
+        ]
+
+    def generate(self, length: int, implementation: str) -> None:
+        """Draw with the library's `generate` and a cache of its own, or `generate_batch`."""
+        prompts = [r.prompt_ids for r in self.demos for _ in range(SAMPLES)]
+        settings = GenerationConfig(
+            do_sample=True, top_k=0, max_new_tokens=length, pad_token_id=0, eos_token_id=-1
+        )
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            if implementation == "continuous":
+                inputs = [list(p) for p in prompts]
+                self.policy.model.get_base_model().generate_batch(
+                    inputs=inputs, generation_config=settings
+                )
+                return
+            ids, mask = pad_rows(prompts, 0, left=True)
+            self.policy.model.generate(
+                input_ids=ids.to(self.device),
+                attention_mask=mask.to(self.device),
+                generation_config=settings,
+                cache_implementation=implementation,
+                disable_compile=True,  # ZeroGPU forbids it
+            )
+
+    def supervised_step(self) -> Callable[[], Any]:
+        """Return a step on four demonstrations."""
+        trainer, stepper = sft_trainer(self.policy), self._stepper()
+        batch = sft_batch(self.demos[:SFT_ROWS], 0, train_on_prompt=False)
+        return lambda: stepper.step(trainer, batch)
+
+    def update_step(self, drawn: list[Rollout]) -> tuple[Callable[[], Any], int]:
+        """Return a step of 24 pairs, and how many tokens its different rows have."""
+        known = [*self.demos, *drawn, *(replace(r, round=1) for r in drawn)]
+        pairs = batch_of_pairs(known, self.update.pairs)
+        batch = pair_batch(known, pairs, 0)
+        used = {i for p in pairs for i in (p.winner, p.loser)}
+        trainer, stepper = dpo_trainer(self.policy, self.update), self._stepper()
+        tokens = sum(len(known[i].prompt_ids) + len(known[i].completion_ids) for i in used)
+        return lambda: stepper.step(trainer, batch), tokens
+
+    def score(self, drawn: list[Rollout]) -> None:
+        """Score a sampling's rows once."""
+        self.policy.log_probs([(r.prompt_ids, r.completion_ids) for r in drawn])
+
+    def _stepper(self) -> Stepper:
+        return Stepper(
+            self.policy,
+            optimizer="adamw",
+            learning_rate=1e-6,
+            schedule=schedule("constant", 0.0, 1),
+            max_grad_norm=1.0,
+            seed=0,
+        )
+
+
+def random_model(model: Model, device: torch.device) -> Any:
+    """Return a model of random weights in a shape, in the device's dtype."""
+    shape = model.shape
+    config = AutoConfig.for_model(
+        model.kind,
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        tie_word_embeddings=shape.tied,
+        max_position_embeddings=8192,
+        sliding_window=None,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    torch.manual_seed(0)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    with device:
+        made = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    return made.eval().requires_grad_(False)
+
+
+class Clock:
+    """Seconds and peak memory of a piece of work."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.cuda = device.type == "cuda"
+
+    def __call__(self, act: Callable[[], Any], times: int = 1) -> tuple[float, int]:
+        """Run something and return the seconds of one time, and the most bytes allocated."""
+        if self.cuda:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        began = time.perf_counter()
+        for _ in range(times):
+            act()
+        if self.cuda:
+            torch.cuda.synchronize()
+        peak = torch.cuda.max_memory_allocated() if self.cuda else 0
+        return (time.perf_counter() - began) / times, peak
+
+
+def measure(name: str, given: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """Return seconds a stage, floor and peak memory of one model, for each sample length."""
+    began = time.perf_counter()
+    bench, clock = Bench(name, device, given.demo_tokens), Clock(device)
+    found: dict[str, Any] = {"build_s": round(time.perf_counter() - began, 1), "lengths": {}}
+    supervised = bench.supervised_step()
+    supervised()
+    sft_s, sft_peak = clock(supervised, 3)
+    bench.sample(4)
+    for length in given.lengths:
+        drawn: list[Rollout] = []
+        sample_s, sample_peak = clock(lambda n=length, d=drawn: d.extend(bench.sample(n)))
+        score_s, score_peak = clock(lambda d=drawn: bench.score(d))
+        update, tokens = bench.update_step(drawn)
+        update()
+        update_s, update_peak = clock(update, 3)
+        stages = {
+            "warm-start": SFT_STEPS * sft_s,
+            "sampling": ROUNDS * sample_s,
+            "scoring under the reference": ROUNDS * score_s,
+            "update": STEPS * update_s,
+            "sft-long": STEPS * sft_s,
+            "candidates' samples": (DRAWS - ROUNDS) * (sample_s + score_s),
+            "implicit order of earlier samples": EARLIER / (DEMOS * SAMPLES) * score_s,
+        }
+        peaks = {"sft": sft_peak, "sampling": sample_peak, "scoring": score_peak}
+        peaks["update"] = update_peak
+        lower = floors(MODELS[name].shape, given.sheet, given.demo_tokens, length, tokens)
+        found["lengths"][str(length)] = {
+            "stages": {
+                k: {"s": round(v, 3), "floor_s": round(lower[k], 3), "over": _over(v, lower[k])}
+                for k, v in stages.items()
+            },
+            "total_s": round(sum(stages.values()), 2),
+            "floor_s": round(sum(lower.values()), 2),
+            "peak_bytes": peaks,
+            "ways": other_ways(bench, clock, given.ways, length) | {"ours": round(sample_s, 3)},
+        }
+    return found
+
+
+def other_ways(bench: Bench, clock: Clock, ways: list[str], length: int) -> dict[str, Any]:
+    """Return the seconds of one sampling done another way, or why it could not be done."""
+    told: dict[str, Any] = {}
+    for way in ways:
+        if way == "ours":
+            continue
+        try:
+            told[way] = round(clock(lambda w=way: bench.generate(length, w))[0], 3)
+        except (RuntimeError, ValueError, TypeError, AttributeError, ImportError) as error:
+            told[way] = f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
+    return told
+
+
+def floors(
+    shape: BaseShape, sheet: Device, demo_tokens: int, length: int, update_tokens: int
+) -> dict[str, float]:
+    """Return the least seconds each stage can take on a device, by its data sheet."""
+    prompt = 25
+    drawn, weight = DEMOS * SAMPLES, sheet.weight_bytes
+    context = prompt + length / 2
+    step = shape.multiplied * weight + drawn * context * shape.cache_bytes(weight)
+    sampling = length * max(step / sheet.bandwidth, 2 * drawn * shape.multiplied / sheet.flops)
+    row_s = 2 * shape.multiplied * (prompt + length) / sheet.flops
+    supervised = 4 * shape.multiplied * SFT_ROWS * (prompt + demo_tokens) / sheet.flops
+    return {
+        "warm-start": SFT_STEPS * supervised,
+        "sampling": ROUNDS * sampling,
+        "scoring under the reference": ROUNDS * drawn * row_s,
+        "update": STEPS * 4 * shape.multiplied * update_tokens / sheet.flops,
+        "sft-long": STEPS * supervised,
+        "candidates' samples": (DRAWS - ROUNDS) * (sampling + drawn * row_s),
+        "implicit order of earlier samples": EARLIER * row_s,
+    }
+
+
+def _over(seconds: float, floor: float) -> float:
+    return float(f"{seconds / floor:.3g}")
+
+
+def data_sheet(device: torch.device) -> Device:
+    """Return the data sheet of the device at hand, told from its name."""
+    if device.type != "cuda":
+        return DEVICES["cpu-basic"]
+    name = torch.cuda.get_device_name(device).lower()
+    marks = {"h200": "h200", "rtx pro 6000": "rtx-pro-6000", "a100": "a100-large", "l40s": "l40sx1",
+             "a10g": "a10g-small", "l4": "l4x1", "t4": "t4-small"}  # fmt: skip
+    found = next((sheet for mark, sheet in marks.items() if mark in name), None)
+    if found is None:
+        raise SystemExit(f"No data sheet for {name!r}; say --sheet {'|'.join(DEVICES)}.")
+    return DEVICES[found]
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print the table against the floor."""
+    for name, case in found["models"].items():
+        for length, told in case["lengths"].items():
+            print(f"\n{name}, samples of {length} tokens, {found['device']}")
+            for stage, line in told["stages"].items():
+                print(f"  {stage:36} {line['s']:9.2f} s  floor {line['floor_s']:8.2f}"
+                      f"  {line['over']:6.3g} times")  # fmt: skip
+            print(f"  {'in all':36} {told['total_s']:9.2f} s  floor {told['floor_s']:8.2f}")
+            peak = max(told["peak_bytes"].values()) / 1e9
+            print(f"  peak memory {peak:.1f} GB; one sampling, s: {told['ways']}")
+
+
+def main() -> None:
+    """Measure the shapes asked for and print JSON."""
+    parser = argparse.ArgumentParser(description="A whole run on a GPU against its floor.")
+    parser.add_argument("--shapes", default="smollm2-360m,qwen3-4b,mistral-7b")
+    parser.add_argument("--lengths", default="350,1024", help="tokens of a sample")
+    parser.add_argument("--ways", default="ours", help="also static, dynamic, continuous")
+    parser.add_argument("--sheet", choices=list(DEVICES), help="default told from the GPU's name")
+    parser.add_argument("--demo-tokens", type=int, default=DEMO_TOKENS)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    given.lengths = [int(n) for n in given.lengths.split(",")]
+    given.ways = given.ways.split(",")
+    given.sheet = DEVICES[given.sheet] if given.sheet else data_sheet(device)
+    cuda = device.type == "cuda"
+    found: dict[str, Any] = {
+        "device": torch.cuda.get_device_name(device) if cuda else "CPU",
+        "sheet": given.sheet.name,
+        "date": datetime.date.today().isoformat(),
+        "machine": machine() | {"dtype": "bfloat16" if cuda else "float32"},
+        "models": {},
+    }
+    for name in given.shapes.split(","):
+        found["models"][name] = measure(name, given, device)
+        if cuda:
+            torch.cuda.empty_cache()
+    show(found)
+    text = json.dumps(found, indent=1)
+    print(text)
+    if given.out:
+        given.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
