@@ -6,7 +6,7 @@ JOBS ?= 2
 RUN ?= build/demo
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format pocket install clean
+.PHONY: demo app test check format pocket bench install clean
 
 install: $(VENV)/.installed
 
@@ -25,8 +25,13 @@ demo: install
 	  --judge grammar --samples 2 --show 2
 	$(BIN)/ditto-hub runs show $(RUN) --load
 
+# The app on the embedded base model: no GPU, no account; runs are kept in $$DITTO_HUB_HOME.
+app: install
+	$(BIN)/ditto-hub app
+
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python tests/ui/browser.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: install
 	$(BIN)/ruff format --check .
@@ -36,6 +41,10 @@ check: install
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Ratios to the stock parts (never seconds) against the committed ones; about three minutes.
+bench: install
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py --check
 
 # Pre-train the embedded base model anew from its grammar: about 15 minutes on two cores.
 pocket: install

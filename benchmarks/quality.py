@@ -1,272 +1,288 @@
-"""Does it work? Personas the base model never saw, their voice and content judged by the grammar.
+"""Does it work? DITTO, its baselines, rivals, ablations and curves, judged by the grammar.
 
-    python benchmarks/quality.py --personas tuning --count 4 --seeds 1 --out build/quality
-    python benchmarks/quality.py --report build/quality
-    python benchmarks/quality.py --personas reporting --count 12 --seeds 3 --out build/reporting
+    python benchmarks/quality.py --quick                     under ten minutes on two idle cores
+    python benchmarks/quality.py --full --out build/quality  hours; stopped, it goes on
+    python benchmarks/quality.py --tune                      the rivals' settings, tuning personas
+    python benchmarks/quality.py --report build/quality      tables and verdicts of what is there
+    python benchmarks/quality.py --report build/quality --commit NAME  and into results/
 
-Each (persona, seed) is one run from five demonstrations, then every method writes for the same
-held-out prompts with the same sampling, and the grammar's judge scores each text: the share of the
-persona's traits it shows and the share of the content it has right. A run's result is one JSON
-file; a second start repeats none that is there. Training never sees the judge.
+A run is made from five demonstrations of a persona that the base model never saw (four trained on,
+one held out); then every method writes three texts for each of twelve new requests, all at
+temperature 1 and from the same random numbers, and the grammar's judge scores each text: the share
+of the persona's traits it shows times the share of the content it has right ("total"). No training
+or selection sees the judge, save DPO on labelled pairs, which is what it labels for.
+
+n, fixed beforehand. Reporting personas 200012 and on, none of them looked at before. `--full`, in
+this order, so that what matters most is there first:
+
+    main table, selection rules, rounds 1 to 4, implicit reward     12 personas x 1 seed
+    no preference loss (NLL alone), reference moved, sampled once      3 personas x 1 seed
+    main table again                                                  12 personas x 1 seed more
+    no replay, no intermodel; spin; SFT given DITTO's seconds; DPO     3 personas x 1 seed
+    varied and template voices; 2 and 7 demonstrations trained on      3 personas x 1 seed
+    rounds 5 and 6; two samples a demonstration                        3 personas x 1 seed
+    main table again                                                  12 personas x 1 seed more
+
+`--wide` adds, for whoever has the hours: one demonstration; noisy, off-voice and truncated ones;
+short and long texts; DPO on 20 and 100 pairs; 1 and 5 samples, and 2, on three seeds (3 personas).
+
+Intervals are over personas (bootstrap; Student's t under ten), 95 %.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import importlib.metadata
 import json
 import os
-import random
-import statistics
+import platform
 import sys
-import time
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from multiprocessing import get_context
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-DEMONSTRATIONS, PROMPTS, SAMPLES = 5, 12, 3
+from quality_bench import Unit
+from quality_claims import claims
+from quality_plots import plots
+from quality_tables import (
+    METHOD_HEAD,
+    REGIME_HEAD,
+    Cell,
+    gather,
+    method_rows,
+    points,
+    read_units,
+    regime_rows,
+    rule_rows,
+    void,
+    winners,
+)
+from quality_units import run_unit
+from quality_verdicts import Claim, estimate, in_paper_direction
+from quality_voices import Setup
+
+RESULTS = Path(__file__).parent / "results"
+FIRST = {"reporting": 200_012, "tuning": 100_050}
+PACKAGES = ("torch", "transformers", "peft", "trl", "numpy")
+RIVAL_RATE = "@update.learning_rate=0.0003"  # without an NLL term DITTO's own rate is too high
+CLAIM_HEAD = ["claim", "paper", "found", "unit", "personas, runs", "verdict"]
+Wanted = tuple[Setup, str]
 
 
-@dataclass(frozen=True)
-class Job:
-    """Say which run to make: persona and seed, settings changed, and where its result goes."""
-
-    persona: int
-    seed: int
-    settings: tuple[str, ...]
-    out: Path
-    demonstrations: int = DEMONSTRATIONS
-    base_model: str = "pocket"
-
-    @property
-    def path(self) -> Path:
-        """The result's file."""
-        return self.out / f"persona-{self.persona}-seed-{self.seed}.json"
-
-
-def run_job(job: Job) -> Path:
-    """Train, write, judge, and save one (persona, seed)."""
-    import torch
-
-    torch.set_num_threads(1)
-    from ditto_hub.algorithm.base_model import load_base
-    from ditto_hub.algorithm.loop import ditto
-    from ditto_hub.algorithm.policy import Policy
-    from ditto_hub.algorithm.state import Artifact
-    from ditto_hub.config import preset
-    from ditto_hub.demos import DemoSet
-    from ditto_hub.events import CandidateChosen, CandidateScored, OrderMeasured, StageFinished
-    from ditto_hub.pocket.grammar import grammar_hash
-    from ditto_hub.pocket.persona import demonstrations
-
-    began = time.perf_counter()
-    config = preset("pocket", job.seed)
-    for text in job.settings:
-        config = config.with_setting(text)
-    pairs = demonstrations(job.persona, job.demonstrations, job.seed)
-    held_out = config.selection.held_out
-    demos = DemoSet.from_pairs(pairs).split(None if held_out < 0 else held_out, job.seed)
-    base = {"id": job.base_model, "revision": None}
-    model, tokenizer = load_base(base, device=torch.device("cpu"))
-    policy = Policy(model, tokenizer, config.lora, config.seed, base)
-    adapters: dict[str, bytes] = {}
-    result: dict[str, Any] = {"scores": {}, "order": [], "stages": []}
-    for item in ditto(policy, demos, config):
-        if isinstance(item, Artifact) and item.path.endswith("adapter_model.safetensors"):
-            adapters[item.path.split("/")[1]] = item.data
-        elif isinstance(item, CandidateScored):
-            result["scores"][item.name] = {**item.scores, "degenerate": item.degenerate}
-        elif isinstance(item, OrderMeasured):
-            result["order"].append({**item.rewards, "ordered": item.ordered})
-        elif isinstance(item, StageFinished):
-            result["stages"].append([item.stage, item.round, item.seconds, item.reason])
-        elif isinstance(item, CandidateChosen):
-            result["chosen"] = item.name
-    trained = time.perf_counter() - began
-    result["truth"] = judge_methods(job, policy, pairs, adapters)
-    result |= {
-        "persona": job.persona,
-        "seed": job.seed,
-        "settings": job.settings,
-        "grammar_hash": grammar_hash(),
-        "train_seconds": trained,
-        "seconds": time.perf_counter() - began,
-    }
-    job.out.mkdir(parents=True, exist_ok=True)
-    temporary = job.path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, job.path)
-    return job.path
+def full_plan(first: int) -> list[Wanted]:
+    """Return (setup, arm) of the whole benchmark, what matters most first."""
+    twelve = [first + k for k in range(12)]
+    three = twelve[:3]
+    plan: list[Wanted] = [(Setup(p, 0), "main") for p in twelve]
+    arms = [f"ablation:{name}" for name in ("no-preference", "reference", "once")]
+    plan += [(Setup(p, 0), arm) for arm in arms for p in three]
+    plan += [(Setup(p, 1), "main") for p in twelve]
+    arms = ["ablation:no-replay", "ablation:no-intermodel", "sft-time"]
+    arms += [f"{rival}{RIVAL_RATE}" for rival in ("spin", "dpo-base:500", "dpo-sft:500")]
+    plan += [(Setup(p, 0), arm) for arm in arms for p in three]
+    changes: list[dict[str, Any]] = [{"voice": "varied"}, {"voice": "template"}]
+    changes += [{"given": n} for n in (3, 8)]
+    plan += [(Setup(p, 0, **change), "main") for change in changes for p in three]
+    plan += [(Setup(p, 0), arm) for arm in ("rounds:6", "samples:2") for p in three]
+    return plan + [(Setup(p, 2), "main") for p in twelve]
 
 
-def judge_methods(
-    job: Job, policy: Any, pairs: Sequence[tuple[str, str]], adapters: Mapping[str, bytes]
-) -> dict[str, dict[str, float]]:
-    """Return method -> persona, content, whole, habits (each 0 to 1), on held-out prompts."""
-    from safetensors.torch import load
+def wide_plan(first: int) -> list[Wanted]:
+    """Return (setup, arm) of the whole benchmark and of the curves that it has no time for."""
+    three = [first + k for k in range(3)]
+    changes: list[dict[str, Any]] = [{"given": 2}, {"length": "short"}, {"length": "long"}]
+    changes += [{"quality": name} for name in ("noisy", "off-voice", "truncated")]
+    plan = [*full_plan(first), *((Setup(p, 0, **c), "main") for c in changes for p in three)]
+    pairs = [f"{name}:{n}{RIVAL_RATE}" for name in ("dpo-base", "dpo-sft") for n in (20, 100)]
+    plan += [(Setup(p, 0), arm) for arm in pairs for p in three]
+    samples = [(Setup(p, s), f"samples:{m}") for m in (1, 2, 5) for p in three for s in range(3)]
+    return plan + [wanted for wanted in samples if wanted not in plan]
 
-    from ditto_hub.algorithm.rollout import row_seed
-    from ditto_hub.config import Sampling
-    from ditto_hub.pocket.grammar import requests
-    from ditto_hub.pocket.judge import GrammarJudge
-    from ditto_hub.pocket.persona import Persona
 
-    shown = {prompt for prompt, _ in pairs}
-    asked = requests(
-        row_seed(job.persona, job.seed, "evaluate") % 10**9, PROMPTS + 5, held_out=True
-    )
-    asked = [r for r in asked if r.prompt not in shown][:PROMPTS]
-    turns = [[{"role": "user", "content": r.prompt}] for r in asked]
-    examples = [
-        {"role": role, "content": text}
-        for pair in pairs
-        for role, text in zip(("user", "assistant"), pair, strict=True)
+def quick_plan(first: int) -> list[Wanted]:
+    """Return (setup, arm) of the quick form: every kind of table, hardly any power."""
+    three = [first + k for k in range(3)]
+    arms = ("main", "ablation:reference", "ablation:no-preference")
+    return [(Setup(p, 0), arm) for arm in arms for p in three]
+
+
+def tune_plan(first: int) -> list[Wanted]:
+    """Return (setup, arm) of the tuning of SFT (rate, steps), few-shot (order) and the rivals."""
+    four = [first + k for k in range(4)]
+    rates = ("0.001", "0.002", "0.004")
+    grid = [
+        f"sft@warm_start.learning_rate={r},update.steps={k}" for r in rates for k in (10, 30, 75)
     ]
-    judge = GrammarJudge(Persona.from_seed(job.persona))
-    seeds = [[row_seed(job.seed, "judge", i, k) for k in range(SAMPLES)] for i in range(len(asked))]
-
-    def score(prompts: list[Any]) -> dict[str, float]:
-        ids = [policy.format.prompt_ids(p) for p in prompts]
-        drawn = policy.sample(ids, seeds, Sampling(), 256)
-        texts = [[policy.format.decode(d.token_ids) for d in row] for row in drawn]
-        found = [judge.score(r, t) for r, row in zip(asked, texts, strict=True) for t in row]
-        return {
-            "persona": statistics.fmean(v.persona_score for v in found),
-            "content": statistics.fmean(v.content_score for v in found),
-            "whole": statistics.fmean(v.whole for v in found),
-            "total": statistics.fmean(v.persona_score * v.content_score for v in found),
-            "habit_distance": judge.habit_distance([t for row in texts for t in row]),
-        }
-
-    truth = {}
-    with policy.adapter_off():
-        truth["zero-shot"] = score(turns)
-        truth["few-shot"] = score([[*examples, *turn] for turn in turns])
-    for name, data in adapters.items():
-        policy.restore(load(data))
-        truth[name] = score(turns)
-    return truth
+    slower = [f"@update.learning_rate={rate}" for rate in ("0.0001", "0.0003")]
+    rivals = [f"{n}{rate}" for n in ("spin", "dpo-base:100", "dpo-sft:100") for rate in slower]
+    plan: list[Wanted] = [(Setup(p, 0), arm) for p in four for arm in ("orders", *grid)]
+    return plan + [(Setup(p, 0), arm) for p in four[:2] for arm in rivals]
 
 
-# ---- reading results ---------------------------------------------------------------------------
+def end_with_parent() -> None:
+    """End this worker when the process that started it has gone, however that ended."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
-def read_results(folder: Path) -> list[dict[str, Any]]:
-    """Return all results of a folder, or of one file; those of another grammar are refused."""
-    from ditto_hub.pocket.grammar import grammar_hash
+def run_all(units: Sequence[Unit], jobs: int) -> None:
+    """Run the units that have no result yet, in their order, in worker processes.
 
-    if folder.is_file():
-        found = json.loads(folder.read_text("utf-8"))
-    else:
-        found = [json.loads(p.read_text("utf-8")) for p in sorted(folder.glob("persona-*.json"))]
-    for result in found:
-        if result["grammar_hash"] != grammar_hash():
-            sys.exit(f"{folder} holds results of another grammar; a comparison would mean nothing.")
-    return found
-
-
-def interval(values: Sequence[tuple[int, float]], seed: int = 0) -> tuple[float, float, float]:
-    """Return mean and 95 % bootstrap interval of (persona, value), resampling personas."""
-    groups: dict[int, list[float]] = {}
-    for persona, value in values:
-        groups.setdefault(persona, []).append(value)
-    rng, keys = random.Random(seed), sorted(groups)
-    means = []
-    for _ in range(2000):
-        drawn = [v for k in rng.choices(keys, k=len(keys)) for v in groups[k]]
-        means.append(statistics.fmean(drawn))
-    means.sort()
-    return statistics.fmean(v for _, v in values), means[50], means[1949]
+    A worker that dies (out of memory, killed) takes what the others have under way with it; what
+    is left is begun anew, as long as some of it gets done.
+    """
+    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+    before = len(units) + 1
+    while (waiting := [u for u in units if not u.path.is_file()]) and len(waiting) < before:
+        before = len(waiting)
+        print(f"{len(units) - before} of {len(units)} units are there", file=sys.stderr)
+        with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=end_with_parent) as pool:
+            try:
+                for done in as_completed([pool.submit(run_unit, unit) for unit in waiting]):
+                    print(done.result(), file=sys.stderr, flush=True)
+            except BrokenProcessPool:
+                print("A worker died; the rest is begun anew.", file=sys.stderr)
+            except KeyboardInterrupt:
+                pool.shutdown(wait=False, cancel_futures=True)
+                sys.exit("Stopped; the same command goes on.")
 
 
-def kept(result: Mapping[str, Any], rule: str) -> str:
-    """Return which candidate a selection rule would have kept in a run."""
-    from ditto_hub.algorithm.selection import choose
-    from ditto_hub.config import Selection
+# ---- telling -------------------------------------------------------------------------------------
 
-    candidates = {
-        name: {"scores": scores, "degenerate": scores["degenerate"]}
-        for name, scores in result["scores"].items()
+
+def tell(units: Sequence[dict[str, Any]], planned: int = 0) -> str:
+    """Return the tables and the verdicts."""
+    cells = gather(units)
+    lines = [f"{len(units)} units{f' of {planned} planned' if planned else ''}"]
+    why = void(cells)
+    lines += [f"VOID: {why}."] if why else []
+    lines += ["", *_table(METHOD_HEAD, method_rows(cells))]
+    lines += ["", f"Personas for whom a method scored best: {winners(cells)}."]
+    told = claims(cells)
+    ablated = [c for c in told if c.name.endswith("hurts") or c.name.startswith("leaving out")]
+    if ablated:
+        count = in_paper_direction(ablated)
+        lines += [
+            f"Ablations in the paper's direction, intervals aside: {count} of {len(ablated)}."
+        ]
+    lines += [
+        "",
+        *_table(
+            ["claim", "paper", "found", "unit", "personas, runs", "verdict"], _claim_rows(told)
+        ),
+    ]
+    lines += [
+        "",
+        *_table(["rule", "total of what it keeps", "picks best", "regret"], _rules(cells)),
+    ]
+    return "\n".join([*lines, "", *_table(REGIME_HEAD, regime_rows(cells))])
+
+
+def tell_arms(units: Sequence[dict[str, Any]]) -> str:
+    """Return every arm's marks, arm by arm, as the tuning wants it."""
+    cells = gather(units)
+    rows = []
+    names = {name for cell in cells for name in cell.truth if "@" in name or "few-shot" in name}
+    for name in sorted(names):
+        found = [estimate(points(cells, name, mark=m)) for m in ("persona", "content", "total")]
+        rows.append([name, *(f"{e.mean:.3f}" for e in found if e), str(len(points(cells, name)))])
+    return "\n".join(_table(["arm", "persona", "content", "total", "n"], rows))
+
+
+def _claim_rows(told: Sequence[Claim]) -> list[list[str]]:
+    return [
+        [c.name, c.paper, str(c.found), c.unit, f"{c.found.personas}, {c.found.runs}", c.verdict]
+        for c in told
+    ]
+
+
+def _rules(cells: Sequence[Cell]) -> list[list[str]]:
+    return [
+        [row.rule, str(row.total), f"{row.picks_best:.2f}", str(row.regret)]
+        for row in rule_rows(cells)
+    ]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield a table's lines, which are Markdown too."""
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    for number, row in enumerate((head, *rows)):
+        yield "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
+        if not number:
+            yield "|" + "|".join("-" * (w + 2) for w in widths) + "|"
+
+
+def commit(units: Sequence[dict[str, Any]], name: str, told: str) -> None:
+    """Write the results as one JSON file, the tables and the plots into `results/`."""
+    RESULTS.mkdir(exist_ok=True)
+    about = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_processor()}",
+        "python": platform.python_version(),
+        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+        "grammar_hash": units[0]["grammar_hash"],
+        "settings": units[0]["config"],
+        "units": [{k: v for k, v in u.items() if k != "config"} for u in units],
     }
-    return choose(candidates, Selection(rule=rule))[0]
+    for unit, source in zip(about["units"], units, strict=True):
+        unit["config"] = {"preset": source["config"]["preset"]}
+    (RESULTS / f"{name}.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.md").write_text(told + "\n", encoding="utf-8")
+    for file, data in plots(gather(units)).items():
+        (RESULTS / f"{name}-{file}").write_bytes(data)
 
 
-def tell(results: Sequence[Mapping[str, Any]]) -> str:
-    """Return the tables: methods, then selection rules with their regret."""
-    personas = {r["persona"] for r in results}
-    lines = [f"{len(results)} runs, {len(personas)} personas, {PROMPTS * SAMPLES} texts a method"]
-    lines.append(f"{'method':12} {'persona':>20} {'content':>20} {'total':>20}  whole  habits")
-    names = list(dict.fromkeys(n for r in results for n in r["truth"]))
-    for name in names:
-        mine = [r for r in results if name in r["truth"]]
-        cells = []
-        for mark in ("persona", "content", "total"):
-            mean, low, high = interval([(r["persona"], r["truth"][name][mark]) for r in mine])
-            cells.append(f"{mean:.3f} ({low:.3f}-{high:.3f})")
-        whole = statistics.fmean(r["truth"][name]["whole"] for r in mine)
-        habit = statistics.fmean(r["truth"][name]["habit_distance"] for r in mine)
-        lines.append(
-            f"{name:12} " + " ".join(f"{c:>20}" for c in cells) + f"  {whole:.3f}  {habit:.3f}"
-        )
-    lines.append(f"\n{'rule':14} {'kept total':>20}  picks best  mean regret")
-    for rule in ("held-out", "stylometric", "mixture", "last", "best", *names[2:]):
-        totals, hits, regrets = [], [], []
-        for r in results:
-            truth = {n: r["truth"][n]["total"] for n in r["scores"] if n in r["truth"]}
-            best = max(truth, key=lambda n: truth[n])
-            name = best if rule == "best" else rule if rule in names else kept(r, rule)
-            if name not in truth:
-                continue
-            totals.append((r["persona"], truth[name]))
-            hits.append(name == best)
-            regrets.append(truth[best] - truth[name])
-        if totals:
-            mean, low, high = interval(totals)
-            cell = f"{mean:.3f} ({low:.3f}-{high:.3f})"
-            lines.append(
-                f"{rule:14} {cell:>20}  {statistics.fmean(hits):10.2f}"
-                f"  {statistics.fmean(regrets):11.3f}"
-            )
-    seconds = statistics.median(r["train_seconds"] for r in results)
-    lines.append(f"\nmedian seconds a run, one thread: {seconds:.0f}")
-    return "\n".join(lines)
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 def main() -> None:
     """Run what is asked for and print the tables."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--personas", choices=["tuning", "reporting"], default="tuning")
-    parser.add_argument("--count", type=int, default=4, help="personas")
-    parser.add_argument("--first", type=int, default=0, help="number of the first persona")
-    parser.add_argument("--seeds", type=int, default=1, help="seeds a persona")
-    parser.add_argument("--demonstrations", type=int, default=DEMONSTRATIONS)
-    parser.add_argument("--base-model", default="pocket", help="a model trained on the grammar")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--quick", action="store_true")
+    what.add_argument("--full", action="store_true")
+    what.add_argument("--wide", action="store_true", help="full, and the curves it has no time for")
+    what.add_argument("--tune", action="store_true", help="the rivals, on tuning personas")
+    what.add_argument("--report", type=Path, help="a folder of units, or a committed file")
+    parser.add_argument("--personas", choices=list(FIRST), default="reporting")
     parser.add_argument("--set", dest="settings", action="append", default=[])
-    parser.add_argument("--out", type=Path, default=Path("build/quality"))
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--report", type=Path, help="only print the tables of a folder or file")
+    parser.add_argument("--commit", metavar="NAME", help="write results/NAME.json, .md and plots")
     args = parser.parse_args()
-    if args.report:
-        print(tell(read_results(args.report)))
-        return
-    from ditto_hub.pocket import persona
-
-    seeds = persona.TUNING_SEEDS if args.personas == "tuning" else persona.REPORTING_SEEDS
-    jobs = [
-        Job(p, s, tuple(args.settings), args.out, args.demonstrations, args.base_model)
-        for p in seeds[args.first : args.first + args.count]
-        for s in range(args.seeds)
-    ]
-    os.environ["OMP_NUM_THREADS"] = "1"
-    waiting = [job for job in jobs if not job.path.is_file()]
-    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(run_job, job) for job in waiting]):
-            print(done.result(), file=sys.stderr)
-    print(tell(read_results(args.out)))
+    planned = 0
+    if not args.report:
+        plans = {"quick": quick_plan, "tune": tune_plan, "full": full_plan, "wide": wide_plan}
+        name = next(name for name in plans if getattr(args, name))
+        plan = plans[name](FIRST["tuning" if args.tune else args.personas])
+        out = args.out or Path("build") / f"quality-{name}"
+        units = [Unit(setup, arm, tuple(args.settings), out) for setup, arm in plan]
+        run_all(units, args.jobs)
+        args.report, planned = out, len(plan)
+    found = read_units(args.report)
+    told = tell_arms(found) if args.tune else tell(found, planned)
+    print(told)
+    if args.commit:
+        commit(found, args.commit, told)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import contextlib
 import json
 import re
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -32,6 +33,14 @@ except ImportError:  # started by `python -m tests.hub_server`
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
 
 
+class Server(ThreadingHTTPServer):
+    """Serve, without a word about clients that have gone."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class Hub:
     """Run the server in a thread; use as a context manager.
 
@@ -44,7 +53,7 @@ class Hub:
         self.faults: list[Fault] = []
         self.requests: list[str] = []
         self.released = threading.Event()
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
+        self.server = Server(("127.0.0.1", port), _handler(self))
         self.server.daemon_threads = True
         self.endpoint = f"http://127.0.0.1:{self.server.server_address[1]}"
 
@@ -92,11 +101,12 @@ class Hub:
 
 @dataclass
 class Reply:
-    """Hold an answer: JSON, or bytes with headers."""
+    """Hold an answer: JSON, or bytes with headers, or what writes a stream until it returns."""
 
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
     status: int = 200
+    stream: Callable[[Callable[[bytes], object]], None] | None = None
 
 
 def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
@@ -158,6 +168,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.connection.shutdown(socket.SHUT_RDWR)
 
         def _send(self, reply: Reply) -> None:
+            if reply.stream is not None:
+                self._send_stream(reply, reply.stream)
+                return
             raw = isinstance(reply.body, bytes)
             data = reply.body if raw else json.dumps(reply.body).encode()
             with contextlib.suppress(OSError):  # the client may have given up
@@ -169,6 +182,20 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.end_headers()
                 if self.command != "HEAD":
                     self.wfile.write(data)
+
+        def _send_stream(self, reply: Reply, stream: Callable[..., None]) -> None:
+            self.close_connection = True
+
+            def write(data: bytes) -> None:
+                self.wfile.write(data)
+                self.wfile.flush()
+
+            with contextlib.suppress(OSError):  # the client may have gone
+                self.send_response(reply.status)
+                for name, value in {**reply.headers, "Connection": "close"}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                stream(write)
 
         do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _answer
 
@@ -351,9 +378,9 @@ def commit(call: Call, kind: str, id: str, rev: str) -> Reply:
     return Reply({"commitOid": made.oid, "commitUrl": url, "success": True})
 
 
-@on("GET", f"/{ID}/resolve/(?P<rev>[^/]+)/(?P<path>.+)")
-def resolve(call: Call, id: str, rev: str, path: str) -> Reply:
-    repo = call.find("models", id)
+@on("GET", f"(/(?P<kind>datasets))?/{ID}/resolve/(?P<rev>[^/]+)/(?P<path>.+)")
+def resolve(call: Call, kind: str | None, id: str, rev: str, path: str) -> Reply:
+    repo = call.find(kind or "models", id)
     call.hub.state.require_read(repo, call.token)
     made = repo.at(rev)
     blob = made.files.get(path)

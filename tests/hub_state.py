@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 GITATTRIBUTES = b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
-LFS_ENDINGS = (".safetensors", ".bin", ".gguf", ".png", ".pt", ".model")
+LFS_ENDINGS = (".safetensors", ".bin", ".gguf", ".png", ".pt", ".model", ".whl")
 WRITERS = ("admin", "write", "contributor")
 LICENCES = ("apache-2.0", "mit", "llama3.2", "gemma", "cc-by-nc-4.0", "openrail", "other")
 

@@ -228,6 +228,14 @@ def test_limits_are_true_of_the_run(
     assert said not in render_card(calm)
 
 
+def test_measured_forgetting_is_told() -> None:
+    """Where the probe was made its figure replaces the caveat that it was not."""
+    found = replace(an_evaluation(), forgetting={"ditto": {"divergence": 0.125}})
+    card = render_card(a_subject(a_record(), evaluations=(found,)))
+    assert "become less likely by 0.12 nats a token" in card
+    assert "Forgetting was not measured" not in card
+
+
 def test_without_scores_there_is_no_section() -> None:
     """Where nothing was scored, timed or sampled the sections are left out."""
     record = a_record(candidates={}, order=[], stage_seconds={}, hardware={}, versions={})

@@ -187,6 +187,15 @@ def test_a_server_that_is_not_there_is_a_judge_error() -> None:
     assert isinstance(pickle.loads(pickle.dumps(caught.value)), JudgeError)
 
 
+def test_offline_mode_is_a_judge_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Hub's client then refuses every request, this machine's too; that is said."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with serving(Reply()) as server, pytest.raises(JudgeError, match="HF_HUB_OFFLINE"):
+        judge(server).compare(PROMPT, "one", "two")
+
+
 def test_a_content_filter_is_a_refusal() -> None:
     """A reply that a filter cut counts as refused, whatever it says."""
     with serving(Reply("ANSWER: A", finish="content_filter")) as server:

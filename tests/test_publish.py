@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hub_server import Hub
 from peft import LoraConfig
+from publish_fixtures import base_folder, hub, made, quick, run, server, token
 from publishing import (
     ADAPTER,
     README,
@@ -31,7 +32,6 @@ from ditto_hub.hub.receipt import render_receipt
 from ditto_hub.results import Answer, Evaluation, EvaluationPrompt, Score, save
 from ditto_hub.runs import Run
 
-pytest_plugins = ["publish_fixtures"]
 pytestmark = [
     pytest.mark.usefixtures("quick"),
     # huggingface_hub asks httpx2 in words that it has retired

@@ -11,6 +11,7 @@ from typing import Any
 import huggingface_hub.constants
 import pytest
 from hub_server import Fault, Hub
+from publish_fixtures import base_folder, hub, made, quick, run, server, token
 from publishing import (
     ADAPTER,
     digest,
@@ -25,7 +26,6 @@ from ditto_hub.hub import bounds
 from ditto_hub.hub.publish import PublishOptions, publish
 from ditto_hub.runs import Run
 
-pytest_plugins = ["publish_fixtures"]
 pytestmark = [
     pytest.mark.usefixtures("quick"),
     # huggingface_hub asks httpx2 in words that it has retired

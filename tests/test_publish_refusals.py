@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hub_server import Hub
+from publish_fixtures import base_folder, hub, made, quick, run, server, token
 from publishing import (
     ADAPTER,
     README,
@@ -18,7 +19,6 @@ from publishing import (
 from ditto_hub.errors import BaseModelError, ConfigError, HubError, RunError
 from ditto_hub.runs import Run
 
-pytest_plugins = ["publish_fixtures"]
 pytestmark = [
     pytest.mark.usefixtures("quick"),
     # huggingface_hub asks httpx2 in words that it has retired

@@ -4,14 +4,30 @@ The command line and the app call these and add nothing of their own. Importing 
 torch nor gradio.
 """
 
-from ditto_hub.api.comparing import evaluate, make_judge
+from ditto_hub.api.choosing import choose
+from ditto_hub.api.comparing import evaluate, make_judge, train_rival
+from ditto_hub.api.estimating import estimate_devices, estimate_run, planned_job
+from ditto_hub.api.jobs import (
+    attach,
+    cancel_job,
+    forget_job,
+    has_job,
+    job_backend,
+    leave_job,
+    require_job,
+    submit,
+    work_in_job,
+)
+from ditto_hub.api.keeping import delete_saved, restore_run, save_run, saved_runs
+from ditto_hub.api.leasing import prepare, standing, work, write
+from ditto_hub.api.publishing import pack, preview, who
 from ditto_hub.api.training import (
+    assisting,
     cancel,
     check_demos,
     create_run,
     default_config,
     drive,
-    estimate_run,
     publish,
     read_demos,
     resume,
@@ -20,22 +36,49 @@ from ditto_hub.api.training import (
     write_card,
 )
 from ditto_hub.api.writing import Voice, load
+from ditto_hub.backends.writing import WriteRequest
 
 __all__ = [
     "Voice",
+    "WriteRequest",
+    "assisting",
+    "attach",
     "cancel",
+    "cancel_job",
     "check_demos",
+    "choose",
     "create_run",
     "default_config",
+    "delete_saved",
     "drive",
+    "estimate_devices",
     "estimate_run",
     "evaluate",
+    "forget_job",
+    "has_job",
+    "job_backend",
+    "leave_job",
     "load",
     "make_judge",
+    "pack",
+    "planned_job",
+    "prepare",
+    "preview",
     "publish",
     "read_demos",
+    "require_job",
+    "restore_run",
     "resume",
+    "save_run",
+    "saved_runs",
+    "standing",
     "stream",
+    "submit",
     "train",
+    "train_rival",
+    "who",
+    "work",
+    "work_in_job",
+    "write",
     "write_card",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,11 @@ from ditto_hub.runs import Run
 if TYPE_CHECKING:
     from ditto_hub.evaluation.comparison import Progress as Comparing
     from ditto_hub.evaluation.judges import Question
+    from ditto_hub.events import Event
     from ditto_hub.results import Evaluation
 
 CONTEXT = 4096  # tokens; where a base model's config does not say
+LABELLED_PAIRS = 100
 
 
 def evaluate(
@@ -51,7 +53,7 @@ def evaluate(
     from ditto_hub.evaluation.methods import DEFAULT_METHODS
     from ditto_hub.evaluation.prompts import prepare_prompts
 
-    wanted = judges or (("grammar",) if traits_of(run) else ("stylometric",))
+    wanted = judges or (default_judge(run),)
     bench = [make_judge(name, run, token=token, ask=ask, seed=seed) for name in wanted]
     studio = open_studio(run, self_prompt=self_prompt, token=token)
     source, texts = "user", list(prompts)
@@ -64,6 +66,7 @@ def evaluate(
         samples=samples,
         seed=seed,
         settings={"sampling": run.record.config["sampling"], "ditto": studio.ditto},
+        **probe_prompts(run),
     )
     for item in compare_methods(brief, studio, bench, results.load_all(run)):
         if isinstance(item, results.Evaluation):
@@ -71,6 +74,81 @@ def evaluate(
         yield item
     if (run.folder / "adapter").is_dir():
         write_card(run)
+
+
+def train_rival(
+    run: Run,
+    name: str,
+    *,
+    judge: str = "",
+    pairs: int = LABELLED_PAIRS,
+    settings: Sequence[str] = (),
+    token: str | None = None,
+) -> Iterator[Event]:
+    """Train a rival of DITTO from a run's demonstrations, as a candidate that `evaluate` knows.
+
+    An interrupted training goes on, from its last stage, when it is asked for again.
+
+    Args:
+        run: with its warm start behind it.
+        name: spin, dpo-base or dpo-sft.
+        judge: labels the pairs of dpo-base and dpo-sft; by default the one `evaluate` takes.
+        pairs: of samples that it labels.
+        settings: SECTION.FIELD=JSON texts that change the rival's training alone.
+
+    Raises:
+        ConfigError: there is no such rival, or a setting it does not take.
+        RunError: the run has no warm start yet, or somebody else is working on it.
+        JudgeError: the judge failed, or preferred neither text of any pair.
+    """
+    from ditto_hub.algorithm.rivals import begin, rival, rival_config
+    from ditto_hub.algorithm.state import Checkpoint, Work
+    from ditto_hub.backends.local import open_policy
+
+    config = rival_config(name, run.config)
+    for text in settings:
+        config = config.with_setting(text)
+    warm, state = run.candidate("sft"), run.folder / "rivals" / f"{name}.safetensors"
+    label = None if name == "spin" else _labeller(run, judge, token)
+    with run.lock():
+        policy = open_policy(run, token=token)
+        if state.is_file():
+            work = Work(policy, run.demos(), config)
+            work.load_bytes(state.read_bytes())
+        else:
+            if name != "dpo-base":
+                policy.load_adapter(warm)
+            work = begin(policy, run.demos(), config, policy.snapshot())
+        for item in rival(work, name, label, pairs):
+            if not isinstance(item, Checkpoint):
+                yield item
+            elif item.boundary:
+                run.write(f"rivals/{name}.safetensors", item.save())
+        for file, data in policy.adapter_files().items():
+            run.write(f"candidates/{name}/adapter/{file}", data)
+        state.unlink(missing_ok=True)
+
+
+def _labeller(
+    run: Run, judge: str, token: str | None
+) -> Callable[[Sequence[Mapping[str, str]], str, str], str]:
+    """Return a judge as a function that labels a pair of samples in both orders."""
+    from ditto_hub.evaluation.judges import judge_pair
+    from ditto_hub.results import Answer, EvaluationPrompt
+
+    bench = make_judge(judge or default_judge(run), run, token=token)
+
+    def label(prompt: Sequence[Mapping[str, str]], a: str, b: str) -> str:
+        asked = EvaluationPrompt("labelled", tuple(prompt))
+        texts = (Answer("a", asked.id, 0, a), Answer("b", asked.id, 0, b))
+        return judge_pair(bench, asked, *texts).verdict or "tie"
+
+    return label
+
+
+def default_judge(run: Run) -> str:
+    """Return the judge taken when none is named: the grammar's where the traits are known."""
+    return "grammar" if traits_of(run) else "stylometric"
 
 
 def open_studio(run: Run, self_prompt: str = "", token: str | None = None) -> Any:
@@ -96,14 +174,10 @@ def own_prompts(run: Run, studio: Any, seed: int, count: int = 10) -> tuple[str,
     Raises:
         ConfigError: none are shipped, and the model could write none.
     """
-    from ditto_hub.evaluation.prompts import read_prompts, write_prompts
-    from ditto_hub.pocket.grammar import requests
+    from ditto_hub.evaluation.prompts import write_prompts
 
-    shipped = run.folder / "prompts.jsonl"
-    if shipped.is_file():
-        return "shipped", [p[-1]["content"] for p in read_prompts(shipped)][:count]
-    if run.record.base_model["id"] == "pocket":  # too small to think of prompts
-        return "shipped", [r.prompt for r in requests(f"own {seed}", count, held_out=True)]
+    if shipped := shipped_prompts(run, seed, count):
+        return "shipped", shipped
     written = write_prompts(studio, count, seed)
     if not written:
         raise ConfigError(
@@ -111,6 +185,41 @@ def own_prompts(run: Run, studio: Any, seed: int, count: int = 10) -> tuple[str,
             "Give some of your own with --prompts FILE, one a line.",
         )
     return "model-written", written
+
+
+def shipped_prompts(run: Run, seed: int = 0, count: int = 10) -> list[str]:
+    """Return prompts that come with a run's voice or base model, or none."""
+    from ditto_hub.evaluation.prompts import read_prompts
+    from ditto_hub.pocket.grammar import requests
+
+    shipped = run.folder / "prompts.jsonl"
+    if shipped.is_file():
+        return [p[-1]["content"] for p in read_prompts(shipped)][:count]
+    if run.record.base_model["id"] == "pocket":  # too small to think of prompts
+        return [r.prompt for r in requests(f"own {seed}", count, held_out=True)]
+    return []
+
+
+def probe_prompts(run: Run) -> dict[str, Any]:
+    """Return the forgetting probe's fields of a `Brief`: general prompts, and who marks them.
+
+    The embedded base model knows its grammar and nothing else, so there the prompts are the
+    grammar's, as seen in pre-training, and their content can be marked.
+    """
+    from ditto_hub.demos import as_messages
+    from ditto_hub.evaluation.forgetting import GENERAL_PROMPTS
+    from ditto_hub.pocket.grammar import parse_prompt, requests
+    from ditto_hub.pocket.judge import content
+
+    if run.record.base_model["id"] != "pocket":
+        return {"probes": tuple(as_messages(text) for text in GENERAL_PROMPTS)}
+
+    def right(prompt: Sequence[Mapping[str, str]], text: str) -> float:
+        found = content(parse_prompt(prompt[-1]["content"]), text)
+        return sum(found.values()) / len(found)
+
+    drawn = requests("forgetting", len(GENERAL_PROMPTS), held_out=False)
+    return {"probes": tuple(as_messages(r.prompt) for r in drawn), "right": right}
 
 
 def make_judge(

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from ditto_hub import pocket
 from ditto_hub.backends.base import Backend
-from ditto_hub.backends.local import LocalBackend
+from ditto_hub.backends.local import LocalBackend, assist, launched_as
 from ditto_hub.config import RunConfig, preset
 from ditto_hub.demos import DemoSet, Finding, check, require_usable
 from ditto_hub.errors import RunError
 from ditto_hub.events import Event, RunFinished
-from ditto_hub.hardware import Estimate
 from ditto_hub.importers import load_demos
 from ditto_hub.runs import Run
 
@@ -103,6 +102,8 @@ def create_run(
     found = require_base(preflight(base_model, token, revision))
     where = str(Path(base_model).resolve()) if Path(base_model).is_dir() else base_model
     base = {"id": where, "revision": found.revision, "licence": found.licence.to_json()}
+    if config.base.quantize != "none":
+        base["quantize"] = config.base.quantize
     run = Run.create(given, base, config, Path(output) if output else None, owner)
     if parent is not None:
         inherit(run, parent)
@@ -158,11 +159,30 @@ def drive(
     def stop() -> str:
         return "cancel" if marker.exists() else should_stop()
 
+    from ditto_hub.api.estimating import Watch
+
+    watch = Watch(run)
     for event in (backend or LocalBackend()).drive(run, stop, token):
+        watch.see(event)
         if isinstance(event, RunFinished):
             write_card(run)
         yield event
     marker.unlink(missing_ok=True)
+
+
+def assisting(token: str | None = None) -> bool:
+    """Compute for the first of several launched processes, where this is another; tell whether.
+
+    Args:
+        token: of the Hub, to read a private or gated base model.
+
+    Raises:
+        BaseModelError: the base model cannot be loaded.
+    """
+    if launched_as() == 0:
+        return False
+    assist(token=token)
+    return True
 
 
 def stream(
@@ -224,14 +244,23 @@ def publish(
     return publish_steps(run, repo_id, token=token, options=PublishOptions(**options))
 
 
-def cancel(run: Run) -> None:
-    """Cancel a run, whichever process works on it: what it has is kept, and it can be resumed.
+def cancel(run: Run, token: str | None = None) -> None:
+    """Cancel a run, whichever process or job works on it: what it has is kept, and it can resume.
+
+    Args:
+        token: of the Hub, to stop a job.
 
     Raises:
         RunError: the run is finished.
+        HubError: its job could not be stopped.
     """
+    from ditto_hub.api.jobs import cancel_job, has_job
+
     if run.record.status == "finished":
         raise RunError(f"Run {run.record.id} is finished.", "There is nothing to cancel.")
+    if has_job(run):
+        cancel_job(run, token)
+        return
     run.write(".cancel", b"")
     with contextlib.suppress(BlockingIOError), run.lock():
         run.record.status = "cancelled"
@@ -244,35 +273,6 @@ def write_card(run: Run) -> None:
     from ditto_hub.hub.publish import local_card
 
     run.write("adapter/README.md", local_card(run).encode())
-
-
-def estimate_run(
-    demos: DemoSet | str | Path, base_model: str = "pocket", config: RunConfig | None = None
-) -> Estimate:
-    """Say what a run will take on this machine, from a few measured steps.
-
-    Raises:
-        DemoError, BaseModelError: as `create_run` does.
-    """
-    from ditto_hub.algorithm.base_model import load_base
-    from ditto_hub.algorithm.calibration import calibrate, workload
-    from ditto_hub.algorithm.policy import Policy
-    from ditto_hub.algorithm.state import Work
-    from ditto_hub.hardware import estimate
-    from ditto_hub.hub.preflight import preflight
-    from ditto_hub.hub.preflight import require_usable as require_base
-
-    given = demos if isinstance(demos, DemoSet) else read_demos(demos)
-    require_usable(given)
-    config = config or default_config(base_model)
-    held_out = config.selection.held_out
-    given = given.split(None if held_out < 0 else held_out, config.seed)
-    require_base(preflight(base_model))
-    base = {"id": base_model, "revision": None}
-    model, tokenizer = load_base(base)
-    work = Work(Policy(model, tokenizer, config.lora, config.seed, base), given, config)
-    work.begin()
-    return estimate(config, workload(work), calibrate(work))
 
 
 def _keep_traits(run: Run, demos: Path) -> None:

@@ -70,7 +70,7 @@ def load(target: str | Path | Run, candidate: str | None = None, token: str | No
         RunError: there is no such adapter.
         BaseModelError: its base model cannot be loaded, or does not fit.
     """
-    from ditto_hub.algorithm.policy import load_adapter_folder
+    from ditto_hub.algorithm.adapter_folder import load_adapter_folder
 
     folder = target.candidate(candidate) if isinstance(target, Run) else None
     if folder is None:

@@ -15,8 +15,9 @@ from typing import Any
 
 from ditto_hub.errors import ChatTemplateError, ConfigError, JudgeError, RunError
 from ditto_hub.evaluation.degeneration import measure
-from ditto_hub.evaluation.judges import Judge, ScoringJudge, judge_pair
-from ditto_hub.evaluation.methods import Studio, find_method
+from ditto_hub.evaluation.forgetting import ProbedStudio, Right, probe
+from ditto_hub.evaluation.judges import Judge, Messages, ScoringJudge, judge_pair
+from ditto_hub.evaluation.methods import Studio, candidate_of, find_method
 from ditto_hub.evaluation.winrate import all_win_rates, mean_scores
 from ditto_hub.results import (
     Answer,
@@ -47,6 +48,8 @@ class Brief:
         settings: all else that an answer depends on (sampling, length cap, which candidate stands
             for DITTO); a saved evaluation with other settings is not continued.
         notes: sentences that a reader of the result must know.
+        probes: prompts of the forgetting probe, which have nothing to do with the demonstrations.
+        right: marks a probe's content, where there is a way to know.
     """
 
     methods: tuple[str, ...]
@@ -59,6 +62,8 @@ class Brief:
     max_pairs: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    probes: tuple[Messages, ...] = ()
+    right: Right | None = None
 
 
 @dataclass(frozen=True)
@@ -121,9 +126,10 @@ def compare_methods(
     if not answers:
         raise RunError(f"No method could be evaluated: {'; '.join(missing.values())}")
     degeneration = _degeneration(studio, answers)
+    forgetting = _forgetting(brief, studio, list(answers), known.values())
     failures: list[JudgeError] = []
     for judge in judges:
-        draft = replace(drafts[judge.name], degeneration=degeneration)
+        draft = replace(drafts[judge.name], degeneration=degeneration, forgetting=forgetting)
         yield from _judge_all(brief, judge, draft, failures)
     if failures:
         raise failures[0]
@@ -188,6 +194,11 @@ def _same_question(evaluation: Evaluation, brief: Brief) -> bool:
     return mine == its
 
 
+def begun(brief: Brief, judge: Judge, answers: Sequence[Answer]) -> Evaluation:
+    """Return an evaluation with nothing judged, its answers written elsewhere."""
+    return replace(_draft(brief, judge, None), answers=tuple(answers))
+
+
 def _draft(brief: Brief, judge: Judge, earlier: Evaluation | None) -> Evaluation:
     """Begin an evaluation, with what an earlier one under the same judge had found."""
     kept = earlier if earlier and earlier.grammar_hash == judge.grammar_hash else None
@@ -204,12 +215,13 @@ def _draft(brief: Brief, judge: Judge, earlier: Evaluation | None) -> Evaluation
         settings=dict(brief.settings),
         answers=kept.answers if kept else (),
         pairs=kept.pairs if kept else (),
-        notes=(*brief.notes, *_notes(brief)),
+        notes=(*brief.notes, *seen_notes(brief)),
         grammar_hash=judge.grammar_hash,
     )
 
 
-def _notes(brief: Brief) -> list[str]:
+def seen_notes(brief: Brief) -> list[str]:
+    """Say which prompts stood among the demonstrations."""
     seen = sum(prompt.seen for prompt in brief.prompts)
     if not seen:
         return []
@@ -259,6 +271,18 @@ def _degeneration(
 ) -> dict[str, dict[str, float]]:
     own = [demo.completion for demo in studio.demonstrations]
     return {method: measure([a.text for a in rows], own) for method, rows in answers.items()}
+
+
+def _forgetting(
+    brief: Brief, studio: Studio, written: Sequence[str], earlier: Iterable[Evaluation]
+) -> dict[str, dict[str, float]]:
+    """Probe the adapters of the methods that wrote, or take over what was found before."""
+    kept = {name: dict(marks) for e in earlier for name, marks in e.forgetting.items()}
+    adapters = {name: candidate_of(name, studio) for name in written}
+    wanted = {n: c for n, c in adapters.items() if c is not None and n not in kept}
+    if wanted and brief.probes and isinstance(studio, ProbedStudio):
+        kept |= probe(studio, wanted, brief.probes, brief.seed, brief.right)
+    return {name: kept[name] for name in written if name in kept}
 
 
 def _judge_all(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ditto_hub.errors import JudgeError
 from ditto_hub.evaluation.judges import Messages
 from ditto_hub.results import VERDICTS
-from ditto_hub.runs import to_json_bytes, write_atomic
+from ditto_hub.storage import to_json_bytes, write_atomic
 
 if TYPE_CHECKING:
     from huggingface_hub import InferenceClient
@@ -223,7 +223,10 @@ class LanguageModelJudge:
 
     def _ask(self, messages: list[dict[str, str]]) -> tuple[str, str]:
         """Return the reply's text and why it ended, trying again after passing faults."""
-        from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+        from huggingface_hub.errors import (  # type: ignore[attr-defined]
+            HTTPError,
+            OfflineModeIsEnabled,
+        )
 
         wait, fault = self._patience.first_wait_s, ""
         for attempt in range(self._patience.attempts):
@@ -238,6 +241,8 @@ class LanguageModelJudge:
                     raise self._failure(_reason(status)) from error
                 fault = _reason(status) if status else type(error).__name__
                 wait = max(wait, asked_wait)
+            except OfflineModeIsEnabled as error:
+                raise self._failure("HF_HUB_OFFLINE is set, which shuts it out") from error
             except _NotACompletionError:
                 fault = "it answered with something other than a chat completion"
             except ValueError as error:  # of the client: no provider serves the model

@@ -16,6 +16,7 @@ from typing import Protocol
 from ditto_hub.demos import Demonstration, Message
 from ditto_hub.errors import ConfigError
 from ditto_hub.evaluation.judges import Messages
+from ditto_hub.runs import Run
 
 Writer = Callable[[Sequence[Messages], int, int], list[list[str]]]
 """(prompts, samples, seed) -> for each prompt, that many texts."""
@@ -167,6 +168,8 @@ METHODS: dict[str, Method] = {
         Method("ditto-few-shot", "DITTO with the demonstrations in its prompt", ditto_few_shot),
     )
 }
+RIVALS = ("spin", "dpo-base", "dpo-sft")  # trained only where asked for
+TRAINED = ("sft", "sft-long", *RIVALS)  # each has its adapter's name
 DEFAULT_METHODS = ("zero-shot", "few-shot", "sft", "sft-long", "ditto")
 
 
@@ -183,6 +186,13 @@ def find_method(name: str) -> Method:
             f"There is no method {name!r}.", f"Methods: {', '.join(METHODS)}, round-1, round-2, ..."
         )
     return METHODS[name]
+
+
+def candidate_of(name: str, studio: Studio) -> str | None:
+    """Name the adapter that a method writes with on the bare prompt; None for prompting methods."""
+    if name == "ditto":
+        return studio.ditto
+    return name if name in TRAINED or name.startswith("round-") else None
 
 
 def with_demonstrations(
@@ -225,3 +235,16 @@ def guide_request(
 def _turns(demo: Demonstration) -> list[Message]:
     asked = [dict(turn) for turn in demo.prompt if turn["role"] != "system"]
     return [*asked, {"role": "assistant", "content": demo.completion}]
+
+
+def ditto_candidate(run: Run) -> str:
+    """Name the candidate that stands for DITTO: the chosen one if that is a round, else the last.
+
+    Args:
+        run: one without a round gets round-1, which `Studio.require` then misses.
+    """
+    rounds = [name for name in run.candidates() if name.startswith("round-")]
+    rounds.sort(key=lambda name: int(name.removeprefix("round-")))
+    if run.record.chosen in rounds:
+        return str(run.record.chosen)
+    return rounds[-1] if rounds else "round-1"

@@ -10,6 +10,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ditto_hub.evaluation import forgetting
 from ditto_hub.evaluation.winrate import turn
 from ditto_hub.results import OTHERS, Evaluation, WinRate
 
@@ -66,6 +67,7 @@ def remarks(evaluation: Evaluation) -> list[str]:
     if evaluation.win_rates and any(rate.small for rate in evaluation.win_rates):
         said.append("The sample is small: only large differences mean anything.")
     said.extend(_judge_remarks(evaluation))
+    said.extend(filter(None, [forgetting.say(evaluation.forgetting)]))
     said.extend(f"{name} is missing: {why}" for name, why in evaluation.missing.items())
     said.extend(evaluation.notes)
     if evaluation.grammar_hash:
@@ -84,14 +86,14 @@ def to_text(evaluation: Evaluation) -> str:
         ).rstrip()
         for row in table
     ]
-    return "\n".join([*lines, "", *remarks(evaluation), *_headline(evaluation)])
+    return "\n".join([*lines, "", *remarks(evaluation), *headline(evaluation)])
 
 
 def to_markdown(evaluation: Evaluation) -> str:
     """Return the table for a card or a README, with the remarks under it."""
     head = f"| {' | '.join(COLUMNS)} |\n|---|{'---:|' * (len(COLUMNS) - 1)}"
     body = "\n".join(f"| {' | '.join(row)} |" for row in rows(evaluation))
-    notes = "\n".join(f"- {line}" for line in [*remarks(evaluation), *_headline(evaluation)])
+    notes = "\n".join(f"- {line}" for line in [*remarks(evaluation), *headline(evaluation)])
     return f"{head}\n{body}\n\n{notes}\n"
 
 
@@ -139,6 +141,17 @@ def plot_rounds(
     Returns:
         A PNG file.
     """
+    return plot_curves(curves, "round", measure, bands, title)
+
+
+def plot_curves(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    axis: str,
+    measure: str,
+    bands: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    title: str = "",
+) -> bytes:
+    """Draw a measure over whatever stands on the horizontal axis; see `plot_rounds`."""
     figure, axes = _figure(height=3.2)
     for i, (name, points) in enumerate(curves.items()):
         colour = _COLOURS[i % len(_COLOURS)]
@@ -148,7 +161,7 @@ def plot_rounds(
             low, high = [x for x, _ in bands[name]], [x for _, x in bands[name]]
             axes.fill_between(places, low, high, color=colour, alpha=0.13, linewidth=0)
     axes.set_xticks(sorted({x for points in curves.values() for x, _ in points}))
-    axes.set_xlabel("round")
+    axes.set_xlabel(axis)
     axes.set_ylabel(measure)
     if len(curves) > 1:
         axes.legend(frameon=False, fontsize=9)
@@ -173,7 +186,7 @@ def _judge_remarks(evaluation: Evaluation) -> list[str]:
     return said
 
 
-def _headline(evaluation: Evaluation) -> list[str]:
+def headline(evaluation: Evaluation) -> list[str]:
     """Put DITTO against each baseline in words, or the first method against the others."""
     paired = [r for r in evaluation.win_rates if r.against != OTHERS]
     own = [

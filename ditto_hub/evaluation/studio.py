@@ -11,6 +11,7 @@ from ditto_hub.config import Sampling
 from ditto_hub.demos import Demonstration
 from ditto_hub.errors import RunError
 from ditto_hub.evaluation.judges import Messages
+from ditto_hub.evaluation.methods import RIVALS, ditto_candidate
 from ditto_hub.runs import Run
 
 if TYPE_CHECKING:
@@ -53,22 +54,20 @@ class PolicyStudio:
     @property
     def ditto(self) -> str:
         """The chosen candidate where that is a round, else the last round there is."""
-        rounds = sorted(
-            (name for name in self._run.candidates() if name.startswith("round-")),
-            key=lambda name: int(name.removeprefix("round-")),
-        )
-        chosen = self._run.record.chosen
-        if chosen in rounds:
-            return str(chosen)
-        return rounds[-1] if rounds else "round-1"
+        return ditto_candidate(self._run)
 
     def require(self, candidate: str) -> None:
         """Raise RunError where there is no such candidate."""
         if candidate not in self._run.candidates():
             have = ", ".join(self._run.candidates()) or "none yet"
+            how = (
+                f"or train it with ditto_hub.api.train_rival(run, {candidate!r})"
+                if candidate in RIVALS
+                else "or train that one first"
+            )
             raise RunError(
                 f"Run {self._run.record.id} has no candidate {candidate!r}.",
-                f"Candidates: {have}; choose methods among those, or train that one first.",
+                f"Candidates: {have}; choose methods among those, {how}.",
             )
 
     def fits(self, messages: Messages) -> bool:
@@ -96,6 +95,23 @@ class PolicyStudio:
                 )
                 texts += [[self._policy.format.decode(d.token_ids) for d in row] for row in drawn]
         return texts
+
+    def log_probs(
+        self, prompts: Sequence[Messages], texts: Sequence[str], candidate: str | None = None
+    ) -> list[tuple[float, int]]:
+        """Return each text's log-probability after its prompt (nats, summed), and its tokens.
+
+        Raises:
+            RunError: there is no such candidate.
+            ChatTemplateError: the base model's template refuses a prompt.
+        """
+        rows = [
+            self._policy.format.encode(prompt, text)
+            for prompt, text in zip(prompts, texts, strict=True)
+        ]
+        with self._wearing(candidate):
+            scores = self._policy.log_probs([(r.prompt_ids, r.completion_ids) for r in rows])
+        return [(s, len(r.completion_ids)) for s, r in zip(scores, rows, strict=True)]
 
     @contextlib.contextmanager
     def _wearing(self, candidate: str | None) -> Iterator[None]:

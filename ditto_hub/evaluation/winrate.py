@@ -225,12 +225,19 @@ def _score(method: str, mark: str, points: Sequence[Point], seed: int) -> Score:
         groups[name].append(value)
     values = [value for _, value in points]
     mean = sum(values) / len(values)
-    low, high = _mean_interval(list(groups.values()), seed)
+    low, high = mean_interval(list(groups.values()), seed)
     return Score(method, mark, mean, low, high, len(values), len(groups))
 
 
-def _mean_interval(groups: list[list[float]], seed: int) -> tuple[float | None, float | None]:
-    """Return a 95 % interval of a mean: Student's t over few clusters, none over one."""
+def mean_interval(
+    groups: Sequence[Sequence[float]], seed: int = 0
+) -> tuple[float | None, float | None]:
+    """Return a 95 % interval of a mean: Student's t over few clusters, none over one.
+
+    Args:
+        groups: the values of each cluster.
+        seed: of the bootstrap over ten clusters and more.
+    """
     if len(groups) >= FEW_CLUSTERS:
         return cluster_bootstrap(groups, seed)
     if len(groups) < 2:

@@ -23,7 +23,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from ditto_hub.errors import HubBusyError, HubError
+from ditto_hub.errors import DittoError, HubBusyError, HubError
 
 PASSING = (408, 409, 412, 500, 502, 503, 504)
 TOKENS_PAGE = "https://huggingface.co/settings/tokens"
@@ -95,7 +95,12 @@ def _bound_request(request: httpx2.Request) -> None:
 
 
 def _refuse_long_wait(response: httpx2.Response) -> None:
-    """End at once where the client would sleep for as long as a rate limit says."""
+    """End at once where the client would sleep for as long as a rate limit says.
+
+    A chat completion, which shares the client, is asked for by a judge with a patience of its own.
+    """
+    if response.url.path.endswith("/chat/completions"):
+        return
     wait = wait_s(response)
     if response.status_code == 429 and wait > bounds().patience_s:
         raise _rate_limited(wait)
@@ -151,7 +156,7 @@ def told(doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except HubError:
+    except DittoError:
         raise
     except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
         raise put_into_words(error, doing) from error

@@ -17,7 +17,8 @@ from typing import Any
 from ditto_hub import __version__
 from ditto_hub.errors import ConfigError, RunError
 from ditto_hub.results import Evaluation
-from ditto_hub.runs import Run, RunRecord, to_json_bytes, to_jsonl_bytes
+from ditto_hub.runs import Run, RunRecord
+from ditto_hub.storage import to_json_bytes, to_jsonl_bytes
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
 RECORD, METRICS, DEMOS, PLOT = (
@@ -79,11 +80,12 @@ class AdapterFiles:
         return template if isinstance(template, str) else json.dumps(template or "")
 
 
-def read_adapter(run: Run, candidate: str | None = None) -> AdapterFiles:
+def read_adapter(run: Run, candidate: str | None = None, own_folder: bool = False) -> AdapterFiles:
     """Find a run's adapter and tokenizer and check that they are whole.
 
     Args:
         candidate: name of one; None for the chosen one.
+        own_folder: read it among the candidates even where it is the chosen one.
 
     Raises:
         RunError: something is missing, damaged, or was edited by hand.
@@ -97,15 +99,18 @@ def read_adapter(run: Run, candidate: str | None = None) -> AdapterFiles:
             f"Run {run.record.id} has no chosen adapter (it is {run.record.status}).",
             f"Finish it with `ditto-hub resume {run.record.id}`, or give --candidate NAME.",
         )
-    chosen = name == run.record.chosen
+    chosen = name == run.record.chosen and not own_folder
     folder = run.candidate(None if chosen else name)
     config = _read_config(folder / CONFIG)
     _check_weights(folder / WEIGHTS)
+    if chosen:
+        _check_chosen(run, name, folder / WEIGHTS)
     root = run.folder / "adapter"
     found = {n: root / n for n in TOKENIZER if (root / n).is_file()}
     if "tokenizer_config.json" not in found:
         raise RunError(f"{root} has no tokenizer.", f"`ditto-hub resume {run.record.id}` mends it.")
-    return AdapterFiles(name, config, folder / WEIGHTS, found, chosen)
+    probed = name == (run.record.probe_of or run.record.chosen)
+    return AdapterFiles(name, config, folder / WEIGHTS, found, probed)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -116,6 +121,16 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict) or data.get("peft_type") != "LORA" or not data.get("r"):
         raise RunError(f"{path} is no LoRA adapter's config; was it edited by hand?")
     return data
+
+
+def _check_chosen(run: Run, name: str, weights: Path) -> None:
+    """Refuse an adapter that is not the candidate it is recorded as: a choice was interrupted."""
+    its_own = run.folder / "candidates" / name / "adapter" / WEIGHTS
+    if its_own.is_file() and sha256(its_own) != sha256(weights):
+        raise RunError(
+            f"adapter/ of run {run.record.id} is not its candidate {name}.",
+            f"A choice was interrupted: choose {name}, or another one, once more.",
+        )
 
 
 def _check_weights(path: Path) -> None:
@@ -253,7 +268,7 @@ def write_folder(bundle: Bundle, folder: Path) -> None:
         ConfigError: the folder holds something.
         StorageError: the disk refused.
     """
-    from ditto_hub.runs import told_as_storage_error, write_atomic
+    from ditto_hub.storage import told_as_storage_error, write_atomic
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} exists and is not empty.", "Name another folder.")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ditto_hub import regimes
 from ditto_hub.config import PRESETS, SECTIONS, RunConfig, dials, preset
 from ditto_hub.results import OTHERS, Evaluation, Score
 from ditto_hub.runs import RunRecord
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
     from ditto_hub.hub.card import CardSubject, DemoFacts
 
 BASELINES = ("zero-shot", "few-shot", "sft")
+RIVALS = {
+    "spin": "SPIN",
+    "dpo-base": "DPO on labelled pairs of the base model's samples",
+    "dpo-sft": "DPO on labelled pairs of the warm start's samples",
+}
 # The oldest (peft, transformers) under which an adapter in this form was loaded from a Hub and gave
 # the same logits: in all, and with transformers 5. peft 0.14 to 0.17 with huggingface_hub 2 did not
 # load any (2026-11). tests/test_publish.py repeats it where such an environment is named.
@@ -62,9 +69,12 @@ class Results:
     missing: tuple[str, ...]
 
 
-def method_of(candidate: str) -> str:
-    """Return the evaluation's name for a candidate."""
-    return candidate if candidate in ("sft", "sft-long") else "ditto"
+def method_of(candidate: str, evaluation: Evaluation) -> str:
+    """Return an evaluation's name for a candidate: "ditto" is the round that it stood for then."""
+    if candidate in ("sft", "sft-long", *evaluation.methods):
+        return candidate
+    stood_for = evaluation.settings.get("ditto", candidate)
+    return "ditto" if stood_for == candidate else candidate
 
 
 def describe_candidate(candidate: str) -> str:
@@ -73,6 +83,8 @@ def describe_candidate(candidate: str) -> str:
         return "the supervised warm start, before any preference update"
     if candidate == "sft-long":
         return "the supervised warm start continued, without preference updates"
+    if candidate in RIVALS:
+        return f"{RIVALS[candidate]}, trained to compare DITTO with"
     return f"the policy after round {candidate.removeprefix('round-')} of DITTO"
 
 
@@ -188,6 +200,8 @@ def cost(record: RunRecord) -> Table | None:
     rows += [(f"seconds of {stage}", float(s)) for stage, s in record.stage_seconds.items()]
     if len(record.stage_seconds) > 1:
         rows.append(("seconds in all", float(sum(record.stage_seconds.values()))))
+    if record.stage_seconds and record.estimate.get("total_seconds"):
+        rows.append(("seconds estimated at the start", float(record.estimate["total_seconds"])))
     return Table(("what", "value"), tuple(rows)) if rows else None
 
 
@@ -222,7 +236,7 @@ def results(evaluation: Evaluation, candidate: str) -> Results | None:
     """Return an evaluation ready to print, or None where its numbers are no results."""
     if not reportable(evaluation):
         return None
-    method = method_of(candidate)
+    method = method_of(candidate, evaluation)
     unseen = sum(not prompt.seen for prompt in evaluation.prompts)
     source = {"user": "the user's own", "model-written": "written by the base model"}.get(
         evaluation.prompts_source, evaluation.prompts_source
@@ -280,8 +294,7 @@ def limits(subject: CardSubject) -> tuple[str, ...]:
         " its output off as written by them.",
         "Text close to the demonstrations may come back, names and other details in it included;"
         " what it states as fact is invented.",
-        "Forgetting was not measured: with the adapter on, abilities that the demonstrations do not"
-        " show may be weaker. With the adapter off the base model is unchanged.",
+        forgetting(subject),
     ]
     if subject.pocket:
         said.append(
@@ -298,7 +311,25 @@ def limits(subject: CardSubject) -> tuple[str, ...]:
             if subject.candidate == record.chosen
             else "It has no preference update in it."
         )
-    return tuple(said + _ending(subject) + _kept_scores(subject))
+    known = regimes.advice(count - demos.held_out, "pocket" if subject.pocket else subject.base_id)
+    return (*said, *known[:1], *known[1:][-1:], *_ending(subject), *_kept_scores(subject))
+
+
+def forgetting(subject: CardSubject) -> str:
+    """Say what the adapter costs answers that have nothing to do with the demonstrations."""
+    for found in subject.evaluations:
+        marks = found.forgetting.get(method_of(subject.candidate, found), {})
+        if math.isfinite(marks.get("divergence", math.nan)):
+            return (
+                "With the adapter on, the base model's own answers to prompts that have nothing to"
+                " do with the demonstrations become less likely by"
+                f" {marks['divergence']:.2f} nats a token. With the adapter off the base model is"
+                " unchanged."
+            )
+    return (
+        "Forgetting was not measured: with the adapter on, abilities that the demonstrations do not"
+        " show may be weaker. With the adapter off the base model is unchanged."
+    )
 
 
 def _ending(subject: CardSubject) -> list[str]:

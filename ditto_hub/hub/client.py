@@ -155,14 +155,18 @@ class HubClient:
         doing = f"asking for {'write ' if write else ''}access to {repo_id}"
         self.repeat(doing, lambda: self.api.auth_check(repo_id, write=write))
 
-    def repo(self, repo_id: str, revision: str | None = None) -> RemoteRepo | None:
-        """Return a model repo's files with their hashes, or None where there is no such repo."""
-        info = self.info(repo_id, revision=revision)
+    def repo(
+        self, repo_id: str, revision: str | None = None, kind: str = "model"
+    ) -> RemoteRepo | None:
+        """Return a repo's files with their hashes, or None where there is no such repo."""
+        info = self.info(repo_id, kind, revision)
         if info is None:
             return None
 
         def call() -> list[Any]:
-            return list(self.api.list_repo_tree(repo_id, recursive=True, revision=info.sha))
+            return list(
+                self.api.list_repo_tree(repo_id, recursive=True, revision=info.sha, repo_type=kind)
+            )
 
         files = {
             row.path: RemoteFile(row.size, row.blob_id, row.lfs.sha256 if row.lfs else None)
@@ -218,6 +222,7 @@ class HubClient:
         add: Mapping[str, bytes | Path],
         delete: Sequence[str],
         message: str,
+        kind: str = "model",
     ) -> str:
         """Make one commit on top of `parent` and return its id; never tried twice.
 
@@ -230,7 +235,11 @@ class HubClient:
         operations += [CommitOperationDelete(path) for path in delete]
         with told(f"uploading to {repo_id}"):
             made = self.api.create_commit(
-                repo_id, operations, commit_message=message, parent_commit=parent
+                repo_id,
+                operations,
+                commit_message=message,
+                parent_commit=parent,
+                repo_type=kind,
             )
         return str(made.oid)
 

@@ -62,6 +62,7 @@ class LoadBackQuestion:
         base_bytes: size of the base model's weights.
         token: of the user; goes to the process by stdin.
         endpoint: of the Hub.
+        quantised: the run's base model was in 4 bits, so its logits are not those of the whole one.
     """
 
     repo: str
@@ -73,6 +74,7 @@ class LoadBackQuestion:
     base_bytes: int
     token: str = field(repr=False)
     endpoint: str = ""
+    quantised: bool = False
 
 
 def require_known(how: str) -> None:
@@ -96,6 +98,8 @@ def check_load_back(
     """
     if how == "hashes":
         return _hashes_only("as was asked for")
+    if question.quantised:
+        return _hashes_only("the run's base model was in 4 bits, which logits do not agree over")
     if not question.probe.is_file():
         return _hashes_only("the run has no probe to compare logits with")
     if how == "auto" and (why := _too_large(question.base_bytes)):

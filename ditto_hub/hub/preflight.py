@@ -19,6 +19,7 @@ from ditto_hub.errors import BaseModelError, HubBusyError, HubError
 from ditto_hub.hub.architectures import CAUSAL, KNOWN_TO_PEFT
 from ditto_hub.hub.client import HubClient, require_repo_id
 from ditto_hub.hub.licences import Licence
+from ditto_hub.shapes import BaseShape, shape_of_config
 
 Verdict = Literal["ok", "warning", "refused"]
 GIB = 1024**3
@@ -57,6 +58,7 @@ class Preflight:
         model_type: transformers' name of the architecture.
         weight_bytes: size of the safetensors files.
         thinking: the chat template knows a thinking mode.
+        shape: layers and widths, where the config tells them.
     """
 
     base_model: str
@@ -69,6 +71,7 @@ class Preflight:
     model_type: str = ""
     weight_bytes: int = 0
     thinking: bool = False
+    shape: BaseShape | None = None
 
     @property
     def refused(self) -> tuple[Check, ...]:
@@ -228,6 +231,7 @@ def _filled(found: Preflight, files: _Files) -> Preflight:
     return replace(
         found,
         model_type=str(files.json("config.json").get("model_type", "")),
+        shape=shape_of_config(files.json("config.json")),
         weight_bytes=sum(files.sizes[name] for name in _weights(files)),
         thinking="enable_thinking" in _template(files),
     )

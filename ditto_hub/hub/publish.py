@@ -25,7 +25,8 @@ from ditto_hub.hub.plot import plot_candidates
 from ditto_hub.hub.receipt import Receipt, list_files
 from ditto_hub.hub.targets import examine, put, require_alive, resolve_repo_id
 from ditto_hub.results import Evaluation
-from ditto_hub.runs import Run, to_json_bytes
+from ditto_hub.runs import Run
+from ditto_hub.storage import to_json_bytes
 
 SAMPLES_SHOWN = 3
 
@@ -260,8 +261,8 @@ def build(source: Source, repo_id: str, base: Base, options: PublishOptions) -> 
 
 def _samples(source: Source) -> tuple[Sample, ...]:
     """Return what the published adapter wrote in the first evaluation that asked it."""
-    method = method_of(source.adapter.candidate)
     for evaluation in source.evaluations:
+        method = method_of(source.adapter.candidate, evaluation)
         prompts = {p.id: p.messages[-1].get("content", "") for p in evaluation.prompts}
         found = [
             Sample(prompts[a.prompt_id], a.text)
@@ -315,6 +316,7 @@ def _check(
         base_bytes=base.bytes,
         token=client.token or "",
         endpoint=client.endpoint,
+        quantised=source.run.record.base_model.get("quantize") == "4bit",
     )
     return check_load_back(question, options.load_back, options.python)
 
@@ -336,8 +338,11 @@ def _receipt(draft: Draft, source: Source, options: PublishOptions, **told: Any)
     )
 
 
-def local_card(run: Run) -> str:
+def local_card(run: Run, candidate: str | None = None) -> str:
     """Return the card for a run's own folder, before it is known where it will be published.
+
+    Args:
+        candidate: one that is on its way to `adapter/`; None for the one that is there.
 
     Raises:
         RunError: the run has no whole adapter, or its record was damaged.
@@ -345,7 +350,8 @@ def local_card(run: Run) -> str:
     base_id = str(run.record.base_model["id"])
     if Path(base_id).is_dir():  # not on the Hub yet either
         base_id = "your-name/" + (re.sub(r"[^\w]+", "-", Path(base_id).name).strip("-_") or "base")
-    adapter, demos = bundles.read_adapter(run), DemoFacts.of(run.demos())
+    adapter = bundles.read_adapter(run, candidate, own_folder=candidate is not None)
+    demos = DemoFacts.of(run.demos())
     source = Source(run, adapter, demos, tuple(results.load_all(run)), base_id)
     named = f"your-name/{run.record.id}"
     return build(source, named, draft_base(run, base_id, named), PublishOptions()).card

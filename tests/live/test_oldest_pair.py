@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from hub_server import Hub
+from publish_fixtures import base_folder, hub, made, quick, run, server, token
 from publishing import on_pocket, send
 
 from ditto_hub.hub.card_sections import OLDEST_LOADED
 from ditto_hub.runs import Run
 
-pytest_plugins = ["publish_fixtures"]
 pytestmark = pytest.mark.usefixtures("quick")
 
 

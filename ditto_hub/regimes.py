@@ -1,0 +1,101 @@
+"""In which regime DITTO is right, and where SFT or few-shot prompting is: what was measured of it.
+
+Figures of benchmarks/quality.py on the embedded base model, and nothing else: a total is the share
+of a persona's traits that a text shows times the share of the content it has right, a mean over
+personas that no setting was chosen on. tests/test_quality.py counts them again from the committed
+results. On a larger model none of this was measured, and that is said with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+SOURCE = "benchmarks/results/quality-2026-11-22-full.json"
+LABELS = {
+    "few-shot": "few-shot prompting",
+    "sft": "SFT",
+    "sft-long": "SFT continued",
+    "ditto": "DITTO",
+}
+
+
+@dataclass(frozen=True)
+class Regime:
+    """Hold what was measured in one regime.
+
+    Args:
+        words: what it is, as it follows "with".
+        trained: demonstrations trained on.
+        voice: own (some variety), template or varied.
+        totals: method -> mean total.
+        ahead: method -> 95 % interval of DITTO's total minus that method's.
+        personas: clusters behind the means.
+        runs: runs behind them.
+    """
+
+    words: str
+    trained: int
+    voice: str
+    totals: Mapping[str, float]
+    ahead: Mapping[str, tuple[float, float]]
+    personas: int
+    runs: int
+
+
+MEASURED: tuple[Regime, ...] = ()
+
+
+def nearest(trained: int, measured: Sequence[Regime] = MEASURED) -> Regime | None:
+    """Return the regime of a voice as people have them whose demonstrations are nearest in number.
+
+    Args:
+        trained: demonstrations trained on.
+    """
+    own = [regime for regime in measured if regime.voice == "own"]
+    return min(own, key=lambda r: abs(math.log(r.trained / max(1, trained))), default=None)
+
+
+def advice(
+    trained: int, base_model: str = "pocket", measured: Sequence[Regime] = MEASURED
+) -> tuple[str, ...]:
+    """Say which method is right for so many demonstrations, and where that is known to change.
+
+    Args:
+        trained: demonstrations trained on.
+        base_model: id; any but pocket is told that nothing was measured on it.
+
+    Returns:
+        Sentences; none where nothing was measured.
+    """
+    found = nearest(trained, measured)
+    if found is None:
+        return ()
+    said = [say(found), *(say(r) for r in measured if r.voice != "own" and r.trained == 4)]
+    if base_model == "pocket":
+        return tuple(said)
+    own = "Measured on the embedded 2 M model only; on this base model, go by its own comparison."
+    return (*said, own)
+
+
+def say(regime: Regime) -> str:
+    """Put a regime into a sentence: the scores, and which differences to DITTO are resolved."""
+    scores = ", ".join(f"{LABELS[m]} {regime.totals[m]:.2f}" for m in LABELS if m in regime.totals)
+    better = [LABELS[m] for m, (low, _) in regime.ahead.items() if low > 0]
+    worse = [LABELS[m] for m, (_, high) in regime.ahead.items() if high < 0]
+    even = [LABELS[m] for m, (low, high) in regime.ahead.items() if low <= 0 <= high]
+    verdicts = [
+        f"better than {_list(better)}" if better else "",
+        f"worse than {_list(worse)}" if worse else "",
+        f"not told apart from {_list(even)}" if even else "",
+    ]
+    return (
+        f"With {regime.words}: {scores} ({regime.personas} personas); DITTO is"
+        f" {', '.join(filter(None, verdicts))}."
+    )
+
+
+def _list(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,57 @@
+"""Advice on methods: what was measured, the nearest regime, no more than its intervals say."""
+
+from __future__ import annotations
+
+import pytest
+
+from ditto_hub.regimes import LABELS, MEASURED, Regime, advice, nearest, say
+
+TOTALS = {"few-shot": 0.5, "sft": 0.55, "sft-long": 0.64, "ditto": 0.61}
+AHEAD = {"few-shot": (0.02, 0.2), "sft": (0.01, 0.11), "sft-long": (-0.09, 0.03)}
+FOUR = Regime("four demonstrations", 4, "own", TOTALS, AHEAD, 12, 36)
+TWO = Regime("two demonstrations", 2, "own", TOTALS, {"sft": (-0.2, -0.1)}, 4, 4)
+FIXED = Regime("four of a template", 4, "template", TOTALS, {"sft": (0.1, 0.2)}, 4, 4)
+MADE_UP = (FOUR, TWO, FIXED)
+
+
+def test_a_sentence_says_which_differences_are_resolved() -> None:
+    """Whole intervals on one side of zero, and those across it."""
+    assert say(FOUR) == (
+        "With four demonstrations: few-shot prompting 0.50, SFT 0.55, SFT continued 0.64, DITTO"
+        " 0.61 (12 personas); DITTO is better than few-shot prompting and SFT, not told apart from"
+        " SFT continued."
+    )
+    assert say(TWO).endswith("DITTO is worse than SFT.")
+
+
+@pytest.mark.parametrize(("trained", "taken"), [(1, 2), (2, 2), (3, 4), (4, 4), (20, 4)])
+def test_the_nearest_number_of_demonstrations_is_taken(trained: int, taken: int) -> None:
+    """Nearest in ratio: three is nearer to four than to two."""
+    found = nearest(trained, MADE_UP)
+    assert found is not None
+    assert found.trained == taken
+
+
+def test_other_voices_are_named_beside_it() -> None:
+    """A template is another regime, and that is said."""
+    assert [line.partition(":")[0] for line in advice(2, measured=MADE_UP)] == [
+        "With two demonstrations", "With four of a template",
+    ]  # fmt: skip
+
+
+def test_another_base_model_is_told_that_nothing_was_measured_on_it() -> None:
+    """The figures are the embedded model's."""
+    assert "2 M model only" in advice(4, "some/7b", MADE_UP)[-1]
+    assert not any("2 M" in line for line in advice(4, "pocket", MADE_UP))
+
+
+def test_nothing_measured_is_nothing_said() -> None:
+    """No advice is made up."""
+    assert advice(4, measured=()) == ()
+
+
+def test_what_is_measured_names_known_methods() -> None:
+    """Every regime scores DITTO, and compares it with methods that it scores."""
+    for regime in MEASURED:
+        assert set(regime.totals) <= set(LABELS)
+        assert set(regime.ahead) == set(regime.totals) - {"ditto"}
