@@ -228,7 +228,11 @@ def test_a_zip_bomb_stays_small(tmp_path: Path) -> None:
         (b"\x00\x01\x02\x03", "NUL"),
         (b"PAR1 nothing", "not a Parquet file"),
     ],
-)
+    ids=(
+        "another zip", "half a zip", "damaged zip", "gzip", "PDF", "PNG", "HTML", "NUL in a table",
+        "binary", "Parquet",
+    ),
+)  # fmt: skip
 def test_what_is_no_text_is_named(data: bytes, told: str) -> None:
     """An archive, a picture, a page and other binary files are named for what they are."""
     with pytest.raises(DemoError, match=told):
