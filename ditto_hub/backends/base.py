@@ -50,7 +50,7 @@ class Driver:
         open_policy: loads the base model and puts an adapter of the run's shape on it.
         should_stop: see `Backend.drive`.
         save_every_s: seconds between two saves of the state within a stage, or ten times what a
-            save takes where that is more.
+            save takes where that is more; 0 saves at every point.
 
     Attributes:
         opening: events to begin with, before the base model is loaded.
@@ -130,7 +130,7 @@ class Driver:
                     run.write(item.path, item.data)
                 elif isinstance(item, Checkpoint):
                     why = self.should_stop()
-                    pause = max(self.save_every_s, 10 * self.save_s)
+                    pause = max(self.save_every_s, 10 * self.save_s) if self.save_every_s else 0.0
                     if why or item.boundary or time.monotonic() - saved >= pause:
                         self._save(item)
                         saved = time.monotonic()

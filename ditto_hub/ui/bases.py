@@ -99,6 +99,7 @@ def load_libraries() -> None:
 
 
 def _load() -> None:
-    import ditto_hub.algorithm.loop  # noqa: F401
-
-    warm.set()
+    try:
+        import ditto_hub.algorithm.loop  # noqa: F401
+    finally:
+        warm.set()

@@ -34,6 +34,8 @@ def test_a_run_begun_signed_out_is_claimed(
     go_to(page, "runs")
     expect(page.locator("#runs-list")).to_contain_text(run_id)
     screenshot(page, "runs-signed-in-1280-light")
+    go_to(page, "train")
+    expect(page.locator("#train-status")).to_contain_text("Finished")  # and is claimed with that
 
     elsewhere = visit(signed_app.url)
     sign_in(elsewhere, oidc, "alice")
@@ -43,6 +45,7 @@ def test_a_run_begun_signed_out_is_claimed(
     expect(elsewhere.locator("#train-status")).to_contain_text("Finished")
 
     page.reload()  # what was worked on when it was signed in is claimed by now
+    expect(page.locator("#app-sign-in")).to_contain_text("Logout (alice)")
     page.click("#app-sign-in")
     expect(page.locator("#app-sign-in")).to_contain_text("Sign in with Hugging Face")
     go_to(page, "runs")
