@@ -140,11 +140,10 @@ def starting(owner: str, signed_in: bool, profile: Profile, now: float) -> Itera
         StorageError: the disk refused.
     """
     require_start(owner, signed_in, profile, now)
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(_give_back, Start(hash_owner(owner) or "", now))
         yield
-    except BaseException:
-        _give_back(Start(hash_owner(owner) or "", now))
-        raise
+        undo.pop_all()
 
 
 def _give_back(start: Start) -> None:

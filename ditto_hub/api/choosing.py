@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from typing import Any
 
 from ditto_hub.backends.base import ADAPTER_FILES
 from ditto_hub.errors import RunError
 from ditto_hub.events import CandidateChosen
-from ditto_hub.runs import Run
+from ditto_hub.runs import Run, RunRecord
 
 BY_HAND = "by hand"
 
@@ -53,15 +55,14 @@ def _swap(run: Run, candidate: str, weights: dict[str, bytes]) -> None:
     record = run.record
     before = (record.chosen, record.chosen_rule, record.chosen_reason, record.probe_of)
     kept = {p.name: p.read_bytes() for p in (run.folder / "adapter").iterdir() if p.is_file()}
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(_put_back, record, before)
         record.probe_of = record.probe_of or record.chosen
         rule, reason = _why(run, candidate)
         record.chosen, record.chosen_rule, record.chosen_reason = candidate, rule, reason
         card = local_card(run, candidate).encode()
         run.replace_folder("adapter", {**kept, **weights, "README.md": card})
-    except BaseException:
-        record.chosen, record.chosen_rule, record.chosen_reason, record.probe_of = before
-        raise
+        undo.pop_all()
     run.save_record()
     said = CandidateChosen(
         run_id=record.id,
@@ -94,3 +95,7 @@ def _write_probe(run: Run, candidate: str, token: str | None) -> None:
     run.write("probe.safetensors", make_probe(run, policy))
     run.record.probe_of = candidate
     run.save_record()
+
+
+def _put_back(record: RunRecord, before: tuple[Any, ...]) -> None:
+    record.chosen, record.chosen_rule, record.chosen_reason, record.probe_of = before

@@ -155,12 +155,10 @@ class JobBackend:
         keep = plan.keep or bool(old["keep"] if old else self.desk.keeps(run))
         record.job = self._asked(run, plan, keep, int(old.get("attempt", 0)) + 1)
         record.status, record.error = "running", None  # as the repo is to have it
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(_put_back, run, before, old)
             state = self._alive(run) or self._start(run, plan)
-        except BaseException:
-            record.status, record.job = before, old
-            run.save_record()
-            raise
+            undo.pop_all()
         record.job |= {"id": state.id, "url": state.url, "stage": state.stage}
         run.save_record()
         return state
@@ -377,6 +375,12 @@ def require_portable(run: Run) -> None:
             f"A job cannot reach the base model in {base}.",
             "Use one that is on the Hub (a private repo will do), or train here.",
         )
+
+
+def _put_back(run: Run, status: str, job: dict[str, Any]) -> None:
+    """Leave no trace of a job that did not come to be."""
+    run.record.status, run.record.job = status, job
+    run.save_record()
 
 
 def parse_event(line: str, run_id: str) -> ev.Event | None:

@@ -14,18 +14,16 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ditto_hub import errors
 from ditto_hub import events as ev
 from ditto_hub.backends.lease import OUT_OF_TIME, STOP_FILE, Item, Pace, remaining_s
+from ditto_hub.backends.lease_marks import alone, mend, note, saved_at
 from ditto_hub.backends.ledger import Ledger
 from ditto_hub.backends.refusals import Ask, Refusal, Terms, plan_ask
 from ditto_hub.backends.writing import Desk, WriteRequest
 from ditto_hub.errors import BackendError, LeaseError, RunBusyError, RunError
 from ditto_hub.lease_words import Around, lease_words
 from ditto_hub.runs import Run
-from ditto_hub.storage import told_as_storage_error
 
 WRITE_S = 30.0  # a lease that writes texts declares so much
 WRITE_LEAST_S = 10.0
@@ -359,63 +357,3 @@ def ended(book: Book, use: Use, reason: str = "") -> ev.LeaseEnded:
         reason = "cancelled" if isinstance(use.last, ev.RunCancelled) else "finished"
     used, on = round(use.used_s(), 2), reason == "time"
     return ev.LeaseEnded(number=book.number, used_s=used, goes_on=on, reason=reason)
-
-
-@contextlib.contextmanager
-def alone(run: Run) -> Iterator[None]:
-    """Hold a run for this lease, so that a second tab or program does not ask for one too.
-
-    Raises:
-        RunBusyError: somebody else is working on it.
-    """
-    path = run.folder / ".lease"
-    lock = FileLock(path, timeout=0, thread_local=False)
-    with told_as_storage_error(path):
-        try:
-            lock.acquire()
-        except Timeout:  # an OSError too
-            raise RunBusyError(f"Run {run.record.id} is being worked on.", "Wait for it.") from None
-    try:
-        (run.folder / STOP_FILE).unlink(missing_ok=True)
-        with run.lock():
-            pass
-        mend(run, "interrupted")
-        yield
-    finally:
-        lock.release()
-
-
-def mend(run: Run, why: str) -> None:
-    """Pause a run whose worker was taken away before it could say so itself."""
-    with contextlib.suppress(RunBusyError), run.lock():
-        run.record = Run.load(run.folder).record
-        if run.record.status == "running":
-            run.record.status = "paused"
-            run.save_record()
-            stamp(run, ev.RunPaused(reason=why))
-
-
-def note(run: Run, event: ev.Event) -> ev.Event:
-    """Write a lease's event down among the run's; a run that could not begin is paused."""
-    with contextlib.suppress(RunBusyError), run.lock():
-        if run.record.status == "created":
-            run.record.status = "paused"
-            run.save_record()
-        return stamp(run, event)
-    return replace(event, run_id=run.record.id)
-
-
-def stamp(run: Run, event: ev.Event) -> ev.Event:
-    """Number an event and append it; for the lock's holder."""
-    event = replace(event, run_id=run.record.id, seq=run.next_seq(), time=time.time())
-    run.append_events([event])
-    return event
-
-
-def saved_at(run: Run) -> tuple[int, int]:
-    """Return what changes whenever a run's state is saved."""
-    try:
-        found = (run.folder / "state" / "state.safetensors").stat()
-    except OSError:
-        return (0, 0)
-    return found.st_mtime_ns, found.st_ino
