@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml requirements.txt
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-# A whole run on the embedded base model: CPU, no network after the installation, about two minutes.
+# A whole run on the embedded base model: CPU, no network after the installation.
 demo: install
 	rm -rf $(RUN)
 	HF_HUB_OFFLINE=1 $(BIN)/ditto-hub train example:harbor --base-model pocket --output $(RUN) --no-compare
@@ -42,11 +42,11 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Ratios to the stock parts (never seconds) against the committed ones; about three minutes.
+# Ratios to the stock parts (never seconds) against the committed ones.
 bench: install
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py --check
 
-# Pre-train the embedded base model anew from its grammar: about 15 minutes on two cores.
+# Pre-train the embedded base model anew from its grammar: 20 minutes on two shared cores.
 pocket: install
 	$(BIN)/python -m ditto_hub.pocket.pretrain --output ditto_hub/pocket/model
 

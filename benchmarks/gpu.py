@@ -1,6 +1,6 @@
 """Seconds of a whole run at the paper's settings on the GPU at hand, and the distance to the floor.
 
-    python benchmarks/gpu.py                            three shapes, under ten minutes on an H200
+    python benchmarks/gpu.py                            three shapes
     python benchmarks/gpu.py --shapes mistral-7b --ways ours,static,continuous
     python benchmarks/gpu.py --shapes tiny              the same on a CPU, to see that it runs
 

@@ -1,6 +1,6 @@
 """Does it work? DITTO, its baselines, rivals, ablations and curves, judged by the grammar.
 
-    python benchmarks/quality.py --quick                     under ten minutes on two idle cores
+    python benchmarks/quality.py --quick                     every kind of table, small
     python benchmarks/quality.py --full --out build/quality  hours; stopped, it goes on
     python benchmarks/quality.py --tune                      the rivals' settings, tuning personas
     python benchmarks/quality.py --report build/quality      tables and verdicts of what is there

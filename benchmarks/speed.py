@@ -1,6 +1,6 @@
 """How fast, against the stock parts: update, sampling, whole run, memory, growth, start-up.
 
-    python benchmarks/speed.py --quick              the table against the targets, about 5 minutes
+    python benchmarks/speed.py --quick              the table against the targets, short
     python benchmarks/speed.py --full               all cases; stopped, it goes on where it was
     python benchmarks/speed.py --full --only update some parts of it
     python benchmarks/speed.py --check              short, compared with the committed ratios
