@@ -101,7 +101,7 @@ def small_memory(policy: Any, tokens: int, rows: int = ROOMY) -> Any:
 
     def limited(module: Any, args: Any, kwargs: Any) -> None:
         ids = kwargs["input_ids"]
-        cached = kwargs.get("past_key_values") is not None
+        cached = any(kwargs.get(name) is not None for name in ("cache", "past_key_values"))
         if (cached and ids.shape[0] > rows) or (not cached and ids.numel() > tokens):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB.")
 

@@ -25,7 +25,12 @@ from transformers import (
 )
 
 from ditto_hub.algorithm.base_model import load_base, lora_targets, pick_device, pick_dtype
-from ditto_hub.algorithm.decoding import length_sorted_chunks, pad_rows, warpers
+from ditto_hub.algorithm.decoding import (
+    cache_argument,
+    length_sorted_chunks,
+    pad_rows,
+    warpers,
+)
 from ditto_hub.algorithm.policy import Policy
 from ditto_hub.config import Lora, Sampling
 from ditto_hub.errors import BaseModelError, ChatTemplateError
@@ -60,6 +65,15 @@ def digest(model: Any) -> dict[str, str]:
         for name, value in model.named_parameters()
         if "lora_" not in name
     }
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_the_cache_goes_by_the_name_of_the_installed_library(name: str) -> None:
+    """transformers 5.24 renamed the argument; a model of before takes it under the old name."""
+    newer = type("Newer", (), {"forward": lambda self, input_ids, cache=None: None})
+    older = type("Older", (), {"forward": lambda self, input_ids, past_key_values=None: None})
+    model = newer() if name == "cache" else older()
+    assert cache_argument(model) == name
 
 
 def logits_of(model: Any, ids: list[int]) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -126,6 +127,16 @@ def roomy_cache(config: Any) -> DynamicCache:
     cache = DynamicCache(config=config)
     cache.layers = [BufferedLayer() if type(x) is DynamicLayer else x for x in cache.layers]
     return cache
+
+
+def cache_argument(model: Any) -> str:
+    """Return what a model's forward calls its cache: transformers renamed it in 5.24.
+
+    Args:
+        model: the base model, without an adapter.
+    """
+    names = inspect.signature(type(model).forward).parameters
+    return "cache" if "cache" in names else "past_key_values"
 
 
 def uniforms(seed: int, n: int) -> torch.Tensor:

@@ -27,6 +27,7 @@ from ditto_hub.algorithm.base_model import lora_targets
 from ditto_hub.algorithm.chat import ChatFormat
 from ditto_hub.algorithm.decoding import (
     Drawn,
+    cache_argument,
     collect,
     inverse_cdf,
     length_sorted_chunks,
@@ -72,6 +73,7 @@ class Policy:
         self.pass_tokens = pass_tokens(self.device)
         self.room = Room()
         self.team: Team | None = None
+        self._cache_argument = cache_argument(model)
         targets = lora_targets(model, lora.targets)
         self._forward = model.__dict__.get("forward")
         self._head = put_head(model)
@@ -215,7 +217,8 @@ class Policy:
         return collect(tokens, ended, log_probs)
 
     def _next_logits(self, step: dict[str, torch.Tensor], cache: DynamicCache) -> torch.Tensor:
-        out = self.model(**step, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        held = {self._cache_argument: cache}
+        out = self.model(**step, **held, use_cache=True, logits_to_keep=1)
         logits: torch.Tensor = out.logits[:, -1].float()
         return logits
 
