@@ -222,7 +222,7 @@ def unique_rows(config: RunConfig, work: Workload) -> float:
 
 def sampling_seconds(config: RunConfig, work: Workload, rates: Rates, samples: int) -> float:
     """Return the seconds to draw and score `samples` completions a demonstration once."""
-    rows = work.train * samples
+    rows = (work.train + work.held_out) * samples
     batches = -(-rows // config.sampling.batch_rows)
     side_by_side = min(rows, config.sampling.batch_rows)
     pace = max(1.0, side_by_side / rates.decode_rows) if rates.decode_rows else 1.0

@@ -24,7 +24,7 @@ def plan_of(config: RunConfig, demonstrations: int) -> list[tuple[str, int | Non
 
     Args:
         config: the run's settings.
-        demonstrations: how many train.
+        demonstrations: how many there are, held-out ones included.
     """
     rows = config.sampling.batch_rows
     draw = max(1, -(-demonstrations * config.sampling.samples // rows))

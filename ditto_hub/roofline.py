@@ -60,7 +60,7 @@ class Job:
     def rows(self) -> int:
         """Completions that are drawn side by side."""
         most = max(self.config.sampling.samples, self.config.selection.samples)
-        return min(self.work.train * most, self.config.sampling.batch_rows)
+        return min((self.work.train + self.work.held_out) * most, self.config.sampling.batch_rows)
 
 
 def rates(job: Job) -> Rates:

@@ -97,7 +97,7 @@ class Bar:
         from ditto_hub.progress import plan_of
 
         if isinstance(event, RunStarted):
-            stages = plan_of(self.run.config, event.demonstrations)
+            stages = plan_of(self.run.config, event.demonstrations + event.held_out)
             self.progress.plan = [(name, steps) for name, _, steps in stages]
         self.progress.see(event)
 

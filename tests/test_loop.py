@@ -100,6 +100,19 @@ def test_plan_is_what_happens(traced: Callable[..., Trace]) -> None:
         assert steps[start.stage, start.round] == start.total_steps
 
 
+def test_held_out_prompts_are_answered_and_not_trained_on(traced: Callable[..., Trace]) -> None:
+    """Their samples stand beside the others, score every candidate, and are in no comparison."""
+    trace, ids = traced(n=4, held_out=1), [d.id for d in tiny_demos(4, held_out=1)]
+    for data in trace.rollouts.values():
+        rows = [json.loads(line) for line in data.splitlines()]
+        assert {row["demo"] for row in rows} == set(ids)
+    assert all("held_out_style" in e.scores for e in trace.of(CandidateScored))
+    apart = [e.rows for e in trace.of(RoundSampled)]
+    assert apart == [3 * tiny_config().sampling.samples] * 2
+    for start in trace.of(StageStarted):
+        assert start.total_steps == total_steps(tiny_config(), start.stage, 4)
+
+
 def test_every_stage_is_a_candidate(traced: Callable[..., Trace]) -> None:
     """The warm start, every round and sft-long hand out an adapter, are scored, and differ."""
     trace = traced()

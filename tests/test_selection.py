@@ -112,6 +112,15 @@ def test_mixture_by_hand() -> None:
     assert found == pytest.approx({"sft": 4.25, "round-1": 5, "round-2": 2.125, "sft-long": 3.5})
 
 
+@pytest.mark.parametrize("rule", ["stylometric", "mixture"])
+def test_style_counts_on_held_out_prompts(rule: str) -> None:
+    """Closeness on prompts that were trained on is learnt by heart and ranks nobody."""
+    by_heart = {"held_out_loss": 1.0, "style_distance": 0.01, "held_out_style": 0.2}
+    learnt = {"held_out_loss": 1.0, "style_distance": 0.2, "held_out_style": 0.1}
+    ranks = rank_scores({"sft-long": by_heart, "round-1": learnt}, rule)
+    assert ranks["round-1"] < ranks["sft-long"]
+
+
 @pytest.mark.parametrize(
     ("scores", "told"),
     [
@@ -209,6 +218,16 @@ def test_measures_by_hand(work: Work) -> None:
         },
         rel=1e-5,
     )
+
+
+def test_held_out_style_is_that_of_the_held_out_prompts_samples(work: Work) -> None:
+    """It compares them with the demonstrations trained on; without them there is none."""
+    fresh = samples(work, 2)
+    away = [replace(fresh[0], demo=2, text="quite another voice")]
+    shown = [d.completion for d in work.train]
+    found = measure(work, fresh, away)["held_out_style"]
+    assert found == pytest.approx(style_distance(["quite another voice"], shown))
+    assert "held_out_style" not in measure(work, fresh)
 
 
 def test_no_held_out_score_without_a_held_out(work: Work) -> None:

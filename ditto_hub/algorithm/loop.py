@@ -87,7 +87,7 @@ def stage(work: Work, name: str, t: int | None, body: Stage) -> Stage:
     yield StageStarted(
         **here,
         index=len(progress.done),
-        total_steps=total_steps(work.config, name, len(work.train)),
+        total_steps=total_steps(work.config, name, len(work.prompt_rows)),
     )
     reason = ""
     while True:
@@ -137,7 +137,11 @@ def plan(config: RunConfig) -> list[tuple[str, int | None]]:
 
 
 def total_steps(config: RunConfig, name: str, demos: int) -> int:
-    """Return the most steps or batches a stage can take."""
+    """Return the most steps or batches a stage can take.
+
+    Args:
+        demos: how many there are, held-out ones included.
+    """
     rows = config.sampling.batch_rows
     counts: dict[str, Callable[[], int]] = {
         "warm-start": lambda: config.warm_start.max_steps,

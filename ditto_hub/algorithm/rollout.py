@@ -17,7 +17,7 @@ class Rollout:
     """Hold a completion as token ids; a demonstration is a row too, of round -1.
 
     Args:
-        demo: index of the demonstration whose prompt it answers.
+        demo: index of the demonstration whose prompt it answers, held-out ones after the others.
         round: t for a sample of pi_t, -1 for the demonstration, -2 for its unedited original.
         prompt_ids: token ids the completion follows.
         completion_ids: token ids as sampled, end-of-turn included where there is one.

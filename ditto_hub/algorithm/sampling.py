@@ -32,35 +32,34 @@ def planned_batches(demos: int, samples: int, rows: int) -> list[list[tuple[int,
 def sample_round(work: Work, t: int) -> Steps:
     """Draw D_t from pi_t, drop near-duplicates, and score pi_t as the candidate it is.
 
-    In the ablation that samples once, later rounds' samples serve the score alone.
+    Held-out demonstrations' prompts are answered beside the others, for the score alone. In the
+    ablation that samples once, so are all of later rounds' samples.
     """
     name = "sft" if t == 0 else f"round-{t}"
     yield from _draw(work, t, work.config.sampling.samples)
+    drawn, held_out = _take(work)
     rows = mark_copies(
-        work.progress.partial,
-        [d.completion for d in work.train],
-        work.config.sampling.near_duplicate,
+        drawn, [d.completion for d in work.train], work.config.sampling.near_duplicate
     )
-    work.progress.partial = []
-    yield Artifact(f"rollouts/round-{t}.jsonl", _readable(work, rows))
+    yield Artifact(f"rollouts/round-{t}.jsonl", _readable(work, [*rows, *held_out]))
     yield _summary(rows)
     if t == 0 or work.config.update.resample == "every-round":
         work.progress.rows = [*work.progress.rows, *rows]
-    yield from score_candidate(work, name, rows)
+    yield from score_candidate(work, name, rows, held_out)
     return ""
 
 
 def sample_candidate(work: Work, name: str, t: int) -> Steps:
     """Draw from a candidate that no further round samples, for its score alone."""
     yield from _draw(work, t, work.config.selection.samples)
-    rows, work.progress.partial = work.progress.partial, []
-    yield Artifact(f"rollouts/{name}.jsonl", _readable(work, rows))
-    yield from score_candidate(work, name, rows)
+    rows, held_out = _take(work)
+    yield Artifact(f"rollouts/{name}.jsonl", _readable(work, [*rows, *held_out]))
+    yield from score_candidate(work, name, rows, held_out)
     return ""
 
 
 def _draw(work: Work, t: int, samples: int) -> Generator[Event | Checkpoint, None, None]:
-    progress, sampling, demos = work.progress, work.config.sampling, work.demo_rows
+    progress, sampling, demos = work.progress, work.config.sampling, work.prompt_rows
     batches = planned_batches(len(demos), samples, sampling.batch_rows)
     cap = length_cap(work)
     for batch in batches[progress.step :]:
@@ -77,7 +76,7 @@ def _draw(work: Work, t: int, samples: int) -> Generator[Event | Checkpoint, Non
 
 
 def _draw_batch(work: Work, t: int, batch: Sequence[tuple[int, int]], cap: int) -> list[Rollout]:
-    demos, policy = work.demo_rows, work.policy
+    demos, policy = work.prompt_rows, work.policy
     wanted: dict[int, list[int]] = {}
     for demo, m in batch:
         wanted.setdefault(demo, []).append(row_seed(work.config.seed, "rollout", t, demo, m))
@@ -99,11 +98,19 @@ def _draw_batch(work: Work, t: int, batch: Sequence[tuple[int, int]], cap: int) 
     ]
 
 
+def _take(work: Work) -> tuple[list[Rollout], list[Rollout]]:
+    """Take the rows that were drawn: answers to training prompts, and to held-out ones."""
+    rows, work.progress.partial = work.progress.partial, []
+    known = len(work.train)
+    return [r for r in rows if r.demo < known], [r for r in rows if r.demo >= known]
+
+
 def _readable(work: Work, rows: Sequence[Rollout]) -> bytes:
     """Return the rollouts as DESIGN.md's contract has them."""
+    demos = [*work.train, *work.held_out]
     return to_jsonl_bytes(
         {
-            "demo": work.train[row.demo].id,
+            "demo": demos[row.demo].id,
             "round": row.round,
             "token_ids": list(row.completion_ids),
             "text": row.text,

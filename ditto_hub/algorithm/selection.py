@@ -20,15 +20,16 @@ from ditto_hub.events import CandidateScored, Event, OrderMeasured
 
 
 def score_candidate(
-    work: Work, name: str, fresh: Sequence[Rollout]
+    work: Work, name: str, fresh: Sequence[Rollout], held_out: Sequence[Rollout] = ()
 ) -> Generator[Event | Artifact, None, None]:
     """Score the policy as it is now, under a candidate's name.
 
     Args:
         name: sft, sft-long or round-T.
         fresh: samples of this very policy, scored under the reference.
+        held_out: its samples for the held-out demonstrations' prompts.
     """
-    scores = measure(work, fresh)
+    scores = measure(work, fresh, held_out)
     order = implicit_order(work, fresh)
     scores["ordered"] = order.ordered
     reason = degenerate(scores, work.config.selection)
@@ -37,11 +38,14 @@ def score_candidate(
     yield order
 
 
-def measure(work: Work, fresh: Sequence[Rollout]) -> dict[str, float]:
+def measure(
+    work: Work, fresh: Sequence[Rollout], held_out: Sequence[Rollout] = ()
+) -> dict[str, float]:
     """Return a candidate's scores.
 
     Returns:
-        held_out_loss and demonstration_loss (nats a completion token), style_distance,
+        held_out_loss and demonstration_loss (nats a completion token), style_distance and
+        held_out_style (of samples for training and for held-out prompts, to the demonstrations),
         length_ratio (mean sample over mean demonstration, tokens), distinct_2 (share of the
         demonstrations' own), unfinished (share), kl (nats a completion, to the reference),
         chosen/rejected log-probability (nats a completion) and implicit reward, margin.
@@ -72,6 +76,8 @@ def measure(work: Work, fresh: Sequence[Rollout]) -> dict[str, float]:
     }
     if work.held_out_rows:
         scores["held_out_loss"] = held_out_loss(work)
+    if held_out:
+        scores["held_out_style"] = style_distance([r.text for r in held_out], shown)
     return {name: float(value) for name, value in scores.items()}
 
 
@@ -162,17 +168,17 @@ def _are_numbers(scores: Mapping[str, float]) -> bool:
 
 
 def rank_scores(sound: Mapping[str, Mapping[str, float]], rule: str) -> dict[str, float]:
-    """Return name -> what the rule ranks by, lower is better."""
-    if rule == "held-out":
-        return {n: s["held_out_loss"] for n, s in sound.items()}
-    if rule == "stylometric":
-        return {n: s["style_distance"] for n, s in sound.items()}
-    best = {k: min(s[k] for s in sound.values()) for k in ("held_out_loss", "style_distance")}
-    return {
-        n: s["held_out_loss"] / max(1e-9, best["held_out_loss"])
-        + s["style_distance"] / max(1e-9, best["style_distance"])
-        for n, s in sound.items()
-    }
+    """Return name -> what the rule ranks by, lower is better.
+
+    Style is that of samples for held-out prompts, where there are any: for the prompts it was
+    trained on, whoever has learnt the most by heart comes closest.
+    """
+    loss = {n: s["held_out_loss"] for n, s in sound.items() if "held_out_loss" in s}
+    style = {n: s.get("held_out_style", s["style_distance"]) for n, s in sound.items()}
+    if rule != "mixture":
+        return loss if rule == "held-out" else style
+    best_loss, best_style = (max(1e-9, min(values.values())) for values in (loss, style))
+    return {n: loss[n] / best_loss + style[n] / best_style for n in sound}
 
 
 def mean(values: Any) -> float:

@@ -118,6 +118,11 @@ class Work:
         """The demonstrations' rows, by index."""
         return [r for r in self.progress.rows if r.round == DEMONSTRATION]
 
+    @property
+    def prompt_rows(self) -> list[Rollout]:
+        """Rows of all demonstrations whose prompts are sampled from, held-out ones last."""
+        return [*self.demo_rows, *self.held_out_rows]
+
     def trainer(self, kind: str, build: Callable[[Policy], Any]) -> Any:
         """Return this process's trainer of a kind, built when first asked for."""
         if kind not in self._trainers:

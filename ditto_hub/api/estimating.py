@@ -184,8 +184,7 @@ class Watch:
 
 
 def _stages(run: Run) -> list[tuple[str, int]]:
-    demonstrations = len(run.demos().train)
-    return [(name, steps) for name, _, steps in plan_of(run.config, demonstrations)]
+    return [(name, steps) for name, _, steps in plan_of(run.config, len(run.demos()))]
 
 
 def _split(demos: DemoSet | str | Path, config: RunConfig) -> DemoSet:

@@ -183,7 +183,7 @@ def remaining_s(run: Run, pace: Pace) -> float | None:
     """
     from ditto_hub.algorithm.loop import plan, total_steps
 
-    demos = len(run.demos().train)
+    demos = len(run.demos())
     stages = [(name, total_steps(run.config, name, demos)) for name, _ in plan(run.config)]
     progress = Progress(stages)
     for event in run.events():

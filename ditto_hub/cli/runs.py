@@ -8,6 +8,8 @@ from ditto_hub.cli.program import main, token
 from ditto_hub.errors import HubError
 from ditto_hub.terminal import how_to_load, job_words
 
+TOLD = ("held_out_loss", "held_out_style", "style_distance", "length_ratio", "distinct_2", "kl")
+
 
 @main.group("runs")
 def runs_group() -> None:
@@ -48,8 +50,7 @@ def runs_show(run: str, load: bool) -> None:
     for name, candidate in record.candidates.items():
         mark = "*" if name == record.chosen else " "
         scores = candidate["scores"]
-        told = ["held_out_loss", "style_distance", "length_ratio", "distinct_2", "kl", "ordered"]
-        line = "  ".join(f"{key} {scores[key]:.3f}" for key in told if key in scores)
+        line = "  ".join(f"{key} {scores[key]:.3f}" for key in TOLD if key in scores)
         note = f"  ({candidate['degenerate']})" if candidate["degenerate"] else ""
         click.echo(f"{mark} {name:9} {line}{note}")
     if record.chosen:

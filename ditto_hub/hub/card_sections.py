@@ -32,6 +32,7 @@ VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 SCORES: dict[str, str] = {
     "held_out_loss": "held-out loss (nats a token)",
     "demonstration_loss": "loss on demonstrations (nats a token)",
+    "held_out_style": "style distance on held-out prompts",
     "style_distance": "style distance",
     "length_ratio": "length ratio",
     "distinct_2": "distinct-2 ratio",

@@ -81,7 +81,7 @@ class Story:
     @property
     def plan(self) -> list[tuple[str, int | None, int]]:
         """The stages of the whole run: name, round, most steps."""
-        return plan_of(self.config, self.demonstrations)
+        return plan_of(self.config, self.demonstrations + self.held_out)
 
     def _step(self, event: ev.StepTaken) -> None:
         step = event.step or 0
