@@ -25,7 +25,7 @@ from ditto_hub.storage import write_atomic
 if TYPE_CHECKING:
     from ditto_hub.algorithm.policy import Policy, Tensors
 
-PROMPTS, SAMPLES, LENGTH_CAP = 12, 3, 256
+PROMPTS, SAMPLES, LENGTH_CAP = 24, 2, 256
 SFT_STEPS = 700  # supervised steps that take as long as DITTO's rounds (LAB.md)
 SFT_STOPS = 4  # points on the way at which that is a candidate
 ABLATIONS = {

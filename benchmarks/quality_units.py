@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from quality_bench import ABLATIONS, SFT_STEPS, SFT_STOPS, Bench, Unit
+from quality_bench import ABLATIONS, SAMPLES, SFT_STEPS, SFT_STOPS, Bench, Unit
 
 from ditto_hub.config import RunConfig, Selection
 from ditto_hub.events import OrderMeasured
@@ -41,6 +41,7 @@ def run_unit(unit: Unit) -> str:
         "settings": unit.settings,
         "config": bench.config.to_json(),
         "grammar_hash": grammar_hash(),
+        "texts_a_prompt": SAMPLES,
         **found,
         "seconds": time.perf_counter() - began,
         "cpu_seconds": time.process_time() - spent,
@@ -65,14 +66,11 @@ def main_arm(bench: Bench, _: str) -> dict[str, Any]:
     """Train the product's run, and let every baseline that comes with it write."""
     found = bench.train(bench.config)
     adapters, policy = found.pop("adapters"), bench.live
-    last = f"round-{bench.config.update.rounds}"
     truth = {"author": bench.author()}
     with policy.adapter_off():
         truth["zero-shot"] = bench.judge(policy)
         truth["few-shot"] = bench.judge(policy, bench.demos)
     truth |= bench.judge_adapters(policy, adapters)
-    policy.restore(adapters[last])
-    truth[f"{last} + few-shot"] = bench.judge(policy, bench.demos)
     return {**found, "truth": truth}
 
 
