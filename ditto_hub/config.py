@@ -372,7 +372,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "warm_start": {"learning_rate": 2e-3, "max_steps": 30, "stop": "never"},
         "sampling": {"max_new_tokens": 256},
         "update": {
-            "learning_rate": 2e-3,
+            "learning_rate": 5e-4,
             "schedule": "cosine",
             "beta": 0.1,
             "sft_weight": 20.0,
