@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
 
 import pytest
 
 from ditto_hub.errors import JudgeError
 from ditto_hub.evaluation.judges import ScoringJudge
 from ditto_hub.evaluation.stylometric import StylometricJudge
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import stylometric
 
 # Each: a voice's demonstrations, a new text in that voice, and one on the same topic in another.
 VOICES = {
@@ -156,3 +162,14 @@ def test_no_demonstration_is_an_error(demos: list[str]) -> None:
 def test_it_scores() -> None:
     """It can mark a single text."""
     assert isinstance(StylometricJudge(["text"]), ScoringJudge)
+
+
+def test_the_benchmark_chooses_views_without_the_author_it_reports() -> None:
+    """Two authors that want opposite views: each is reported under the other's choice."""
+    words, layout = ("words",), ("layout",)
+    right = dict.fromkeys(stylometric.SUBSETS, 0.0)
+    asked = {"a": [{**right, words: 1.0}] * 3, "b": [{**right, layout: 1.0}]}
+    assert stylometric.leave_one_out(asked) == {
+        "right": 0.0, "chosen": {"a": "layout", "b": "words"},
+    }  # fmt: skip
+    assert stylometric.leave_one_out({"a": asked["a"], "c": asked["a"]})["right"] == 1
