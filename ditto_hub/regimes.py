@@ -1,16 +1,20 @@
 """In which regime DITTO is right, and where SFT or few-shot prompting is: what was measured of it.
 
-Figures of benchmarks/quality.py on the embedded base model, and nothing else: a total is the share
-of a persona's traits that a text shows times the share of the content it has right, a mean over
-personas that no setting was chosen on. tests/test_quality.py counts them again from the committed
-results. On a larger model none of this was measured, and that is said with it.
+A run's own comparison goes first: `prompting_ahead` says where a prompt did better than the adapter
+that was kept. What `advice` knows are figures of benchmarks/quality.py on the embedded base model,
+and nothing else: a total is the share of a persona's traits that a text shows times the share of
+the content it has right, a mean over personas that no setting was chosen on. tests/test_quality.py
+counts them again from the committed results. On a larger model none of this was measured, and that
+is said with it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from ditto_hub.results import Evaluation, WinRate
 
 SOURCE = "benchmarks/results/quality-2026-11-22-full.json"
 LABELS = {
@@ -104,6 +108,65 @@ def say(regime: Regime) -> str:
         f"With {regime.words}: {scores} ({regime.personas} personas); DITTO is"
         f" {', '.join(filter(None, verdicts))}."
     )
+
+
+PROMPTING = {
+    "zero-shot": "the bare prompt",
+    "few-shot": "few-shot prompting",
+    "self-prompt": "the user's own prompt",
+    "style-guide": "a style guide that the model wrote",
+}
+
+
+def prompting_ahead(evaluations: Iterable[Evaluation], candidate: str) -> tuple[str, ...]:
+    """Say where the base model with a prompt alone scored higher than an adapter.
+
+    Args:
+        evaluations: of the run; those that are no results are passed over.
+        candidate: whose adapter.
+
+    Returns:
+        A sentence a judge and prompting method that is ahead; none where none is.
+    """
+    return tuple(
+        said
+        for found in evaluations
+        if found.reportable
+        for method in PROMPTING
+        if (said := _ahead(found, method, candidate))
+    )
+
+
+def _ahead(found: Evaluation, method: str, candidate: str) -> str:
+    """Compare by mean marks where the judge gives any, else by how often each was preferred."""
+    mine = found.method_of(candidate)
+    scores = {s.method: s.mean for s in found.scores if s.mark == "total"}
+    pair = next((r for r in found.win_rates if {r.method, r.against} == {method, mine}), None)
+    if method in scores and mine in scores:
+        its, own = scores[method], scores[mine]
+        told = f"{its:.2f} against {own:.2f}"
+    elif pair:
+        its, own = (pair.rate, 1 - pair.rate)[:: 1 if pair.method == method else -1]
+        told = f"preferred in {its:.0%}"
+    else:
+        return ""
+    if its <= own:
+        return ""
+    prompts = sum(not prompt.seen for prompt in found.prompts)
+    sure = "" if pair and _resolved(pair) else ", which is too few to be sure"
+    return (
+        f"{_capital(PROMPTING[method])} scores higher than the adapter {candidate} under the judge"
+        f" {found.judge} ({told}, on {prompts} prompts{sure}): it may serve you as well, with no"
+        " adapter."
+    )
+
+
+def _resolved(rate: WinRate) -> bool:
+    return rate.low > 0.5 or rate.high < 0.5
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _list(names: Sequence[str]) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from ditto_hub.storage import to_json_bytes
 
 SCHEMA_VERSION = 1
 VERDICTS = ("a", "b", "tie", "refused", "unparsable")
+PARTIAL = ".partial"  # ends the name of an evaluation under way beside a whole one
 SOURCES = ("user", "model-written", "shipped")
 OTHERS = "all others"
 
@@ -276,6 +277,17 @@ class Evaluation:
                 f"{where} is damaged: {error}.", "Delete it and evaluate again."
             ) from error
 
+    @property
+    def reportable(self) -> bool:
+        """Whether its numbers are results: whole, and on independent prompts."""
+        return self.complete and self.prompts_independent and bool(self.scores or self.win_rates)
+
+    def method_of(self, candidate: str) -> str:
+        """Return its name for a candidate: "ditto" is the round that it stood for then."""
+        if candidate in ("sft", "sft-long", *self.methods):
+            return candidate
+        return "ditto" if self.settings.get("ditto", candidate) == candidate else candidate
+
     def answered(self, method: str) -> list[Answer]:
         """Return a method's answers in the order they were written."""
         return [a for a in self.answers if a.method == method]
@@ -316,6 +328,34 @@ def save(run: Run, evaluation: Evaluation) -> None:
         StorageError: the disk refused.
     """
     run.write(f"evaluation/{evaluation.name}.json", to_json_bytes(evaluation.to_json()))
+
+
+def save_progress(run: Run, evaluation: Evaluation, earlier: Iterable[Evaluation]) -> None:
+    """Write an evaluation under way so that no whole one is lost for it.
+
+    Where the run has a whole one under the same name, this one is kept beside it, as
+    `NAME.partial.json`, until it is whole itself.
+
+    Args:
+        earlier: the run's evaluations before this one began.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    beside = replace(evaluation, name=f"{evaluation.name}{PARTIAL}")
+    if evaluation.complete:
+        save(run, evaluation)
+        (run.folder / "evaluation" / f"{beside.name}.json").unlink(missing_ok=True)
+        return
+    stands = any(e.complete and e.name == evaluation.name for e in earlier)
+    save(run, beside if stands else evaluation)
+
+
+def pictures(run: Run, evaluation: Evaluation) -> list[Path]:
+    """Return the PNG files of an evaluation that a run has: win rates, and measures by round."""
+    folder = run.folder / "evaluation"
+    found = [folder / f"{evaluation.name}{end}.png" for end in ("", "-rounds")]
+    return [path for path in found if path.is_file()]
 
 
 def load(path: Path) -> Evaluation:

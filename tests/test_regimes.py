@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from ditto_hub.regimes import LABELS, MEASURED, Regime, advice, nearest, say
+from ditto_hub.regimes import LABELS, MEASURED, Regime, advice, nearest, prompting_ahead, say
+from ditto_hub.results import Evaluation, EvaluationPrompt, Score, WinRate
 
 TOTALS = {"few-shot": 0.5, "sft": 0.55, "sft-long": 0.64, "ditto": 0.61}
 AHEAD = {"few-shot": (0.02, 0.2), "sft": (0.01, 0.11), "sft-long": (-0.09, 0.03)}
@@ -55,3 +59,57 @@ def test_what_is_measured_names_known_methods() -> None:
     for regime in MEASURED:
         assert set(regime.totals) <= set(LABELS)
         assert set(regime.ahead) == set(regime.totals) - {"ditto"}
+
+
+def compared(**totals: float) -> Evaluation:
+    """Return a whole evaluation in which methods have these means."""
+    scores = [Score(n.replace("_", "-"), "total", v, None, None, 8, 4) for n, v in totals.items()]
+    prompts = tuple(EvaluationPrompt(f"p{i}", (), seen=i > 3) for i in range(5))
+    return Evaluation(
+        "grammar", "grammar", "2026-11-25", "user", True, tuple(s.method for s in scores), prompts,
+        settings={"ditto": "round-4"}, scores=tuple(scores), complete=True,
+    )  # fmt: skip
+
+
+def rate(method: str, against: str, low: float, mean: float, high: float) -> WinRate:
+    return WinRate(method, against, 4, 0, 4, 8, 0, mean, low, high, 4, "wilson", True)
+
+
+def test_few_shot_ahead_of_the_kept_adapter_is_said() -> None:
+    """Where the base model with a prompt scores higher, and under which judge, on how many."""
+    found = compared(few_shot=0.7, sft=0.5, ditto=0.6)
+    assert prompting_ahead([found], "round-4") == (
+        "Few-shot prompting scores higher than the adapter round-4 under the judge grammar (0.70"
+        " against 0.60, on 4 prompts, which is too few to be sure): it may serve you as well, with"
+        " no adapter.",
+    )
+    assert prompting_ahead([found], "round-3") == ()  # "ditto" was round-4 there
+    assert len(prompting_ahead([found], "sft")) == 1
+
+
+def test_a_resolved_difference_is_not_called_uncertain() -> None:
+    """The pair's interval decides, from whichever side it is told."""
+    for pair in (
+        rate("few-shot", "ditto", 0.6, 0.8, 0.9),
+        rate("ditto", "few-shot", 0.1, 0.2, 0.4),
+    ):
+        found = replace(compared(few_shot=0.7, ditto=0.6), win_rates=(pair,))
+        assert "too few" not in prompting_ahead([found], "round-4")[0]
+        bare = replace(found, scores=())
+        assert "(preferred in 80%, on 4 prompts)" in prompting_ahead([bare], "round-4")[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"complete": False}, {"prompts_independent": False}, {"scores": ()}],
+)
+def test_what_is_no_result_says_nothing(change: dict[str, Any]) -> None:
+    """An unfinished comparison, or one on prompts that selected, is not leant on."""
+    found = replace(compared(few_shot=0.7, ditto=0.6), **change)
+    assert prompting_ahead([found], "round-4") == ()
+
+
+def test_nothing_is_said_where_the_adapter_is_ahead() -> None:
+    """An equal score is not higher, and trained methods are no prompting."""
+    found = compared(few_shot=0.6, sft_long=0.9, ditto=0.6)
+    assert prompting_ahead([found], "round-4") == ()

@@ -8,13 +8,15 @@ import sys
 from dataclasses import replace
 
 import pytest
-from test_comparison import Marker, brief, final
+from test_comparison import Marker, Ranker, brief, final
 from test_methods import Echo
 
 from ditto_hub.evaluation.report import (
     COLUMNS,
-    plot_rounds,
+    plot_by_round,
+    plot_curves,
     plot_win_rates,
+    plots,
     remarks,
     rows,
     to_markdown,
@@ -125,14 +127,14 @@ def test_win_rates_are_drawn() -> None:
 def test_rounds_are_drawn() -> None:
     """Several curves with intervals, a gap in one of them, make one picture."""
     curves = {"score": [(1, 0.2), (2, float("nan")), (3, 0.7)], "length": [(1, 1.0), (3, 1.4)]}
-    png = plot_rounds(curves, "value", "By round", {"length": [(0.8, 1.2), (1.1, 1.7)]})
+    png = plot_curves(curves, "round", "value", {"length": [(0.8, 1.2), (1.1, 1.7)]}, "By round")
     assert size(png) == (960, 480)
 
 
 def test_plots_are_the_same_bytes_again() -> None:
     """Nothing that changes from one drawing to the next goes into the file."""
     assert plot_win_rates(RATES) == plot_win_rates(RATES)
-    assert plot_rounds({"a": [(1, 1)]}, "x") == plot_rounds({"a": [(1, 1)]}, "x")
+    assert plot_curves({"a": [(1, 1)]}, "x", "y") == plot_curves({"a": [(1, 1)]}, "x", "y")
     assert b"Software" not in plot_win_rates(RATES)
 
 
@@ -148,3 +150,41 @@ def test_plots_leave_no_global_state() -> None:
     """Drawing needs no display and does not load pyplot."""
     assert io.BytesIO(plot_win_rates(RATES)).read(4) == b"\x89PNG"
     assert "matplotlib.pyplot" not in sys.modules
+
+
+BY_ROUND = brief(methods=("few-shot", "sft", "round-1", "round-2"))
+
+
+def test_rounds_are_drawn_where_two_were_evaluated(evaluation: Evaluation) -> None:
+    """Score, length and distinct-2 over the rounds; one round, or none, is no curve."""
+    found = final(BY_ROUND, Echo(), [Marker("ranker")])["ranker"]
+    width, height = size(plot_by_round(found) or b"")
+    assert width > 2 * height
+    assert sorted(plots(found)) == ["ranker-rounds.png", "ranker.png"]
+    assert list(plots(evaluation)) == ["ranker.png"]
+
+
+def test_the_curves_by_round_show_the_numbers() -> None:
+    """Another score, length or share of different words is another picture."""
+    found = final(BY_ROUND, Echo(), [Marker("ranker")])["ranker"]
+    base = plot_by_round(found)
+    assert plot_by_round(found) == base
+    other = [replace(s, mean=s.mean + (s.method == "round-2")) for s in found.scores]
+    assert plot_by_round(replace(found, scores=tuple(other))) != base
+    for sign in ("length_ratio", "distinct_2"):
+        signs = {m: {**v, sign: v[sign] + (m == "sft")} for m, v in found.degeneration.items()}
+        assert plot_by_round(replace(found, degeneration=signs)) != base
+
+
+def test_a_judge_without_marks_is_drawn_by_its_win_rates() -> None:
+    """Where single texts are not marked, the curve is the win rate's."""
+    found = final(BY_ROUND, Echo(), [Ranker("ranker")])["ranker"]
+    other = tuple(replace(r, rate=0.1) if r.method == "round-2" else r for r in found.win_rates)
+    assert plot_by_round(found) != plot_by_round(replace(found, win_rates=other))
+
+
+def test_seen_prompts_are_told_apart(evaluation: Evaluation) -> None:
+    """How methods did on the demonstrations' own prompts is said, and said to be no result."""
+    old = replace(evaluation, seen_win_rates=evaluation.win_rates)
+    assert "On the demonstrations' own prompts, which is no result, n 6 each: zero-shot 0%, ditto" \
+        " 100%." in remarks(old)  # fmt: skip

@@ -23,7 +23,9 @@ from ditto_hub.results import (
     file_name,
     load,
     load_all,
+    pictures,
     save,
+    save_progress,
     tally,
 )
 from ditto_hub.runs import Run
@@ -175,3 +177,29 @@ def test_a_folder_that_cannot_be_written_is_a_storage_error(run: Run) -> None:
     (run.folder / "evaluation").write_text("a file in the way", encoding="utf-8")
     with pytest.raises(StorageError, match="evaluation"):
         save(run, full())
+
+
+def test_an_evaluation_under_way_takes_nothing_from_a_whole_one(run: Run) -> None:
+    """It is kept beside the whole one until it is whole itself, and then stands in its place."""
+    save(run, full())
+    earlier, begun = load_all(run), replace(full(), samples=7, complete=False)
+    save_progress(run, begun, earlier)
+    assert [(e.name, e.complete) for e in load_all(run)] == [
+        ("grammar", True), ("grammar.partial", False),
+    ]  # fmt: skip
+    save_progress(run, replace(begun, complete=True), earlier)
+    assert [(e.name, e.samples) for e in load_all(run)] == [("grammar", 7)]
+
+
+def test_a_first_evaluation_has_its_name_from_the_start(run: Run) -> None:
+    """With nothing whole to keep, what is under way has the plain name."""
+    save_progress(run, replace(full(), complete=False), [])
+    assert [e.name for e in load_all(run)] == ["grammar"]
+
+
+def test_pictures_lie_beside_the_numbers(run: Run) -> None:
+    """Only an evaluation's own pictures are found."""
+    for name in ("grammar.png", "grammar-rounds.png", "other.png"):
+        run.write(f"evaluation/{name}", b"png")
+    assert [p.name for p in pictures(run, full())] == ["grammar.png", "grammar-rounds.png"]
+    assert pictures(run, replace(full(), name="none")) == []

@@ -7,6 +7,7 @@ and no random number goes into them. Matplotlib is loaded only when one is drawn
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,7 @@ def remarks(evaluation: Evaluation) -> list[str]:
     if evaluation.win_rates and any(rate.small for rate in evaluation.win_rates):
         said.append("The sample is small: only large differences mean anything.")
     said.extend(_judge_remarks(evaluation))
+    said.extend(_seen_remarks(evaluation))
     said.extend(filter(None, [forgetting.say(evaluation.forgetting)]))
     said.extend(f"{name} is missing: {why}" for name, why in evaluation.missing.items())
     said.extend(evaluation.notes)
@@ -107,7 +109,7 @@ def plot_win_rates(rates: Sequence[WinRate], title: str = "") -> bytes:
     Returns:
         A PNG file.
     """
-    figure, axes = _figure(height=1.2 + 0.34 * len(rates))
+    figure, (axes,) = _figure(height=1.2 + 0.34 * len(rates))
     axes.axvline(0.5, color="#8a909a", linewidth=1, linestyle=(0, (3, 3)), zorder=1)
     for place, rate in enumerate(reversed(rates)):
         axes.plot([rate.low, rate.high], [place, place], color=PALE, linewidth=5, zorder=2)
@@ -124,26 +126,6 @@ def plot_win_rates(rates: Sequence[WinRate], title: str = "") -> bytes:
     return _png(figure, axes, title)
 
 
-def plot_rounds(
-    curves: Mapping[str, Sequence[tuple[float, float]]],
-    measure: str,
-    title: str = "",
-    bands: Mapping[str, Sequence[tuple[float, float]]] | None = None,
-) -> bytes:
-    """Draw a measure by round, a line a curve: score, length ratio, or distinct-n.
-
-    Args:
-        curves: name -> (round, value) in order of rounds; not finite values leave a gap.
-        measure: name on the vertical axis.
-        title: above the plot.
-        bands: name -> (low, high) of each point's interval.
-
-    Returns:
-        A PNG file.
-    """
-    return plot_curves(curves, "round", measure, bands, title)
-
-
 def plot_curves(
     curves: Mapping[str, Sequence[tuple[float, float]]],
     axis: str,
@@ -151,8 +133,19 @@ def plot_curves(
     bands: Mapping[str, Sequence[tuple[float, float]]] | None = None,
     title: str = "",
 ) -> bytes:
-    """Draw a measure over whatever stands on the horizontal axis; see `plot_rounds`."""
-    figure, axes = _figure(height=3.2)
+    """Draw a measure over whatever stands on the horizontal axis, a line a curve.
+
+    Args:
+        curves: name -> (place, value) in order; not finite values leave a gap.
+        axis: name of the horizontal axis.
+        measure: name of the vertical axis.
+        bands: name -> (low, high) of each point's interval.
+        title: above the plot.
+
+    Returns:
+        A PNG file.
+    """
+    figure, (axes,) = _figure(height=3.2)
     for i, (name, points) in enumerate(curves.items()):
         colour = _COLOURS[i % len(_COLOURS)]
         places, values = [x for x, _ in points], [y for _, y in points]
@@ -166,6 +159,73 @@ def plot_curves(
     if len(curves) > 1:
         axes.legend(frameon=False, fontsize=9)
     return _png(figure, axes, title)
+
+
+def plots(evaluation: Evaluation) -> dict[str, bytes]:
+    """Return an evaluation's pictures as file name -> PNG, those that it has the numbers for."""
+    found = {}
+    rates = [rate for rate in evaluation.win_rates if rate.against == OTHERS]
+    if rates:
+        found[f"{evaluation.name}.png"] = plot_win_rates(rates, f"Judge: {evaluation.judge}")
+    if by_round := plot_by_round(evaluation):
+        found[f"{evaluation.name}-rounds.png"] = by_round
+    return found
+
+
+def plot_by_round(evaluation: Evaluation) -> bytes | None:
+    """Draw score, length and distinct-2 over the rounds that were evaluated, SFT being round 0.
+
+    Returns:
+        A PNG file; None where fewer than two rounds were evaluated.
+    """
+    at = {
+        place: method
+        for method in evaluation.methods
+        if method in evaluation.degeneration and (place := _round_of(method)) >= 0
+    }
+    at = {place: at[place] for place in sorted(at)}
+    if sum(place > 0 for place in at) < 2:
+        return None
+    name, values = _by_method(evaluation)
+    score = [values.get(method, (math.nan,) * 3) for method in at.values()]
+    signs = [evaluation.degeneration[method] for method in at.values()]
+    figure, all_axes = _figure(height=2.8, columns=3)
+    drawn = {
+        name: [mean for mean, _, _ in score],
+        "length / demonstrations'": [s["length_ratio"] for s in signs],
+        "distinct-2": [s["distinct_2"] for s in signs],
+    }
+    low, high = [row[1] for row in score], [row[2] for row in score]
+    all_axes[0].fill_between(list(at), low, high, color=ACCENT, alpha=0.13, linewidth=0)
+    for axes, (label, points) in zip(all_axes, drawn.items(), strict=True):
+        axes.plot(list(at), points, "-o", color=ACCENT, linewidth=1.6, markersize=4.5)
+        axes.set_xticks(list(at), ["SFT" if place == 0 else str(place) for place in at])
+        axes.set_xlabel("round")
+        axes.set_title(label, fontsize=9, color=INK)
+    return _bytes(figure)
+
+
+def _by_method(evaluation: Evaluation) -> tuple[str, dict[str, tuple[float, float, float]]]:
+    """Return what is drawn by round, with intervals: the mean mark, or the win rate without one."""
+    marks = [s for s in evaluation.scores if s.mark == "total"]
+    if not marks:
+        rates = [r for r in evaluation.win_rates if r.against == OTHERS]
+        return "win rate", {r.method: (r.rate, r.low, r.high) for r in rates}
+    return "score", {
+        s.method: (
+            s.mean,
+            math.nan if s.low is None else s.low,
+            math.nan if s.high is None else s.high,
+        )
+        for s in marks
+    }
+
+
+def _round_of(method: str) -> int:
+    """Return a method's place on the axis of rounds, SFT being 0; -1 for one that has none."""
+    if method == "sft":
+        return 0
+    return int(method.removeprefix("round-")) if method.startswith("round-") else -1
 
 
 def _judge_remarks(evaluation: Evaluation) -> list[str]:
@@ -186,6 +246,15 @@ def _judge_remarks(evaluation: Evaluation) -> list[str]:
     return said
 
 
+def _seen_remarks(evaluation: Evaluation) -> list[str]:
+    """Say how the methods did on the demonstrations' own prompts, which is no result."""
+    rates = [r for r in evaluation.seen_win_rates if r.against == OTHERS and r.n]
+    if not rates:
+        return []
+    told = ", ".join(f"{r.method} {r.rate:.0%}" for r in rates)
+    return [f"On the demonstrations' own prompts, which is no result, n {rates[0].n} each: {told}."]
+
+
 def headline(evaluation: Evaluation) -> list[str]:
     """Put DITTO against each baseline in words, or the first method against the others."""
     paired = [r for r in evaluation.win_rates if r.against != OTHERS]
@@ -195,14 +264,21 @@ def headline(evaluation: Evaluation) -> list[str]:
     return [r.sentence for r in own or evaluation.win_rates[:1]]
 
 
-def _figure(height: float) -> tuple[Figure, Axes]:
+def _figure(height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
     """Return an empty figure in the house's style, without pyplot's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, height), dpi=150, facecolor="white", layout="constrained")
+    width = 6.4 if columns == 1 else 3 * columns
+    figure = Figure(figsize=(width, height), dpi=150, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    found = [figure.add_subplot(1, columns, place) for place in range(1, columns + 1)]
+    for axes in found:
+        _style(axes)
+    return figure, found
+
+
+def _style(axes: Axes) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -213,12 +289,15 @@ def _figure(height: float) -> tuple[Figure, Axes]:
     for axis in (axes.xaxis, axes.yaxis):
         axis.label.set_color(INK)
         axis.label.set_fontsize(9)
-    return figure, axes
 
 
 def _png(figure: Figure, axes: Axes, title: str) -> bytes:
     if title:
         axes.set_title(title, loc="left", fontsize=11, color=INK)
+    return _bytes(figure)
+
+
+def _bytes(figure: Figure) -> bytes:
     target = io.BytesIO()
     figure.savefig(target, format="png", metadata={"Software": None})
     return target.getvalue()

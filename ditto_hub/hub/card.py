@@ -103,6 +103,7 @@ class CardSubject:
         demos_included: the demonstrations are in the repo.
         thinking: the chat template knows a thinking mode.
         plot: name of the plot's file in the repo, or empty.
+        pictures: name of an evaluation -> its pictures' files in the repo.
         rank: of the adapter.
         pocket: the base is the embedded model.
     """
@@ -119,6 +120,7 @@ class CardSubject:
     demos_included: bool = False
     thinking: bool = False
     plot: str = ""
+    pictures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rank: int = 16
     pocket: bool = False
 
@@ -222,8 +224,11 @@ def _values(subject: CardSubject, front: str) -> dict[str, Any]:
             "merge_code": Markdown(sections.MERGE_CODE),
             "serve_code": Markdown(sections.serve_code(subject)),
             "demos": sections.demo_words(subject.demos),
-            "results": [sections.results(e, subject.candidate) for e in subject.evaluations],
-            "evaluated": any(sections.reportable(e) for e in subject.evaluations),
+            "results": [
+                sections.results(e, subject.candidate, subject.pictures.get(e.name, ()))
+                for e in subject.evaluations
+            ],
+            "evaluated": any(e.reportable for e in subject.evaluations),
             "candidates": sections.candidates(record, subject.candidate),
             "order": sections.order_words(record),
             "settings": sections.settings(config),

@@ -61,6 +61,7 @@ class Results:
         scores: a method's mean mark with interval and n, or None where it gives none.
         wins: the published method against each other one, or None where not judged so.
         missing: baselines that were not evaluated.
+        pictures: files of its plots.
     """
 
     judge: str
@@ -68,14 +69,7 @@ class Results:
     scores: Table | None
     wins: Table | None
     missing: tuple[str, ...]
-
-
-def method_of(candidate: str, evaluation: Evaluation) -> str:
-    """Return an evaluation's name for a candidate: "ditto" is the round that it stood for then."""
-    if candidate in ("sft", "sft-long", *evaluation.methods):
-        return candidate
-    stood_for = evaluation.settings.get("ditto", candidate)
-    return "ditto" if stood_for == candidate else candidate
+    pictures: tuple[str, ...] = ()
 
 
 def describe_candidate(candidate: str) -> str:
@@ -227,17 +221,13 @@ def command(subject: CardSubject) -> str:
 # ---- results -----------------------------------------------------------------------------------
 
 
-def reportable(evaluation: Evaluation) -> bool:
-    """Tell whether an evaluation's numbers are results: whole, and on independent prompts."""
-    told = evaluation.scores or evaluation.win_rates
-    return evaluation.complete and evaluation.prompts_independent and bool(told)
-
-
-def results(evaluation: Evaluation, candidate: str) -> Results | None:
+def results(
+    evaluation: Evaluation, candidate: str, pictures: tuple[str, ...] = ()
+) -> Results | None:
     """Return an evaluation ready to print, or None where its numbers are no results."""
-    if not reportable(evaluation):
+    if not evaluation.reportable:
         return None
-    method = method_of(candidate, evaluation)
+    method = evaluation.method_of(candidate)
     unseen = sum(not prompt.seen for prompt in evaluation.prompts)
     source = {"user": "the user's own", "model-written": "written by the base model"}.get(
         evaluation.prompts_source, evaluation.prompts_source
@@ -246,12 +236,12 @@ def results(evaluation: Evaluation, candidate: str) -> Results | None:
     words = [
         f"{unseen} prompts ({source}), {samples} a prompt and method, {evaluation.date}.",
         *evaluation.notes,
+        *regimes.prompting_ahead([evaluation], candidate),
     ]
     missing = [m for m in (*BASELINES, method) if m not in evaluation.methods]
     scores = _scores(evaluation, method)
-    return Results(
-        evaluation.judge, tuple(words), scores, _wins(evaluation, method), tuple(missing)
-    )
+    wins = _wins(evaluation, method)
+    return Results(evaluation.judge, tuple(words), scores, wins, tuple(missing), pictures)
 
 
 def _interval(low: float | None, high: float | None) -> str | None:
@@ -319,7 +309,7 @@ def limits(subject: CardSubject) -> tuple[str, ...]:
 def forgetting(subject: CardSubject) -> str:
     """Say what the adapter costs answers that have nothing to do with the demonstrations."""
     for found in subject.evaluations:
-        marks = found.forgetting.get(method_of(subject.candidate, found), {})
+        marks = found.forgetting.get(found.method_of(subject.candidate), {})
         if math.isfinite(marks.get("divergence", math.nan)):
             return (
                 "With the adapter on, the base model's own answers to prompts that have nothing to"

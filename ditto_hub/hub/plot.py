@@ -10,7 +10,7 @@ from typing import Any
 from ditto_hub.errors import RunError
 from ditto_hub.hub.card_sections import SCORES
 
-SHOWN = ("held_out_loss", "style_distance", "length_ratio", "margin")
+SHOWN = ("held_out_loss", "style_distance", "length_ratio", "distinct_2", "margin")
 Row = tuple[str, tuple[tuple[str, float], ...]]
 
 

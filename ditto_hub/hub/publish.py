@@ -18,7 +18,7 @@ from ditto_hub.hub import bundle as bundles
 from ditto_hub.hub.bases import POCKET_NAME, Base, draft_base, look_at_base
 from ditto_hub.hub.bundle import AdapterFiles, Bundle
 from ditto_hub.hub.card import CardSubject, DemoFacts, Sample, render_card
-from ditto_hub.hub.card_sections import adapter_code, method_of
+from ditto_hub.hub.card_sections import adapter_code
 from ditto_hub.hub.client import HubClient, require_repo_id
 from ditto_hub.hub.loadback import LoadBack, LoadBackQuestion, check_load_back, require_known
 from ditto_hub.hub.plot import plot_candidates
@@ -233,6 +233,8 @@ def build(source: Source, repo_id: str, base: Base, options: PublishOptions) -> 
     samples = _samples(source) if options.include_outputs else ()
     if options.include_demos:
         files[bundles.DEMOS] = bundles.demo_file(source.run)
+    seen = {e.name: results.pictures(source.run, e) for e in source.evaluations if e.reportable}
+    files |= {f"evaluation-{p.name}": p.read_bytes() for found in seen.values() for p in found}
     picture = plot_candidates(record.candidates, adapter.candidate)
     if picture:
         files[bundles.PLOT] = picture
@@ -249,6 +251,7 @@ def build(source: Source, repo_id: str, base: Base, options: PublishOptions) -> 
         demos_included=options.include_demos,
         thinking="enable_thinking" in adapter.chat_template,
         plot=bundles.PLOT if picture else "",
+        pictures={name: tuple(f"evaluation-{p.name}" for p in seen[name]) for name in seen},
         rank=int(adapter.config["r"]),
         pocket=source.pocket,
     )
@@ -262,7 +265,7 @@ def build(source: Source, repo_id: str, base: Base, options: PublishOptions) -> 
 def _samples(source: Source) -> tuple[Sample, ...]:
     """Return what the published adapter wrote in the first evaluation that asked it."""
     for evaluation in source.evaluations:
-        method = method_of(source.adapter.candidate, evaluation)
+        method = evaluation.method_of(source.adapter.candidate)
         prompts = {p.id: p.messages[-1].get("content", "") for p in evaluation.prompts}
         found = [
             Sample(prompts[a.prompt_id], a.text)

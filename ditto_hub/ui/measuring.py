@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from ditto_hub import results
+from ditto_hub import regimes, results
 from ditto_hub.api import trials
 from ditto_hub.errors import DittoError, RunError
 from ditto_hub.results import OTHERS, Evaluation
@@ -69,10 +69,11 @@ def report_of(run: Run, locale: str) -> str:
     found = [e for e in results.load_all(run) if "votes" not in e.settings]
     if not found:
         return columns.no_report(locale)
-    return "".join(_section(evaluation, locale) for evaluation in found)
+    kept = run.record.chosen or ""
+    return "".join(_section(evaluation, kept, locale) for evaluation in found)
 
 
-def _section(evaluation: Evaluation, locale: str) -> str:
+def _section(evaluation: Evaluation, kept: str, locale: str) -> str:
     from ditto_hub.evaluation import report
 
     heads = [
@@ -82,7 +83,8 @@ def _section(evaluation: Evaluation, locale: str) -> str:
     rates = [r for r in evaluation.win_rates if r.against == OTHERS]
     plot = report.plot_win_rates(rates) if rates else b""
     rows = [[method_name(row[0], locale), *row[1:]] for row in report.rows(evaluation)]
-    said = (report.headline(evaluation), report.remarks(evaluation))
+    ahead = regimes.prompting_ahead([evaluation], kept)
+    said = ([*ahead, *report.headline(evaluation)], report.remarks(evaluation))
     return columns.report(evaluation, rows, heads, said, plot, locale)
 
 
