@@ -156,7 +156,7 @@ def show_texts(evaluation: Any, count: int) -> None:
 
 
 def ask_person(question: Any) -> str:
-    """Show a person two texts and return left, right, tie or skip."""
+    """Show a person two texts and return left, right, tie, skip or stop."""
     click.echo("\nTexts by the author:\n")
     for text in question.examples[:3]:
         click.echo(textwrap.indent(text, "  | ") + "\n")
@@ -164,6 +164,6 @@ def ask_person(question: Any) -> str:
     click.echo(textwrap.indent(question.left, "  1 ") + "\n")
     click.echo(textwrap.indent(question.right, "  2 ") + "\n")
     reply = click.prompt(
-        "Which is more like the author", type=click.Choice(["1", "2", "tie", "skip"])
+        "Which is more like the author", type=click.Choice(["1", "2", "tie", "skip", "stop"])
     )
     return {"1": "left", "2": "right"}.get(str(reply), str(reply))

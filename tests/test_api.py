@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_runs import tiny_config, tiny_demos
 
 import ditto_hub
 from ditto_hub import api
-from ditto_hub.errors import BaseModelError, DemoError, RunOwnerError
+from ditto_hub.errors import BaseModelError, DemoError, JudgeError, RunOwnerError
 from ditto_hub.events import RunFinished
+from ditto_hub.pocket import voice_path
 from ditto_hub.results import Evaluation, load_all
 from ditto_hub.runs import Run
 
@@ -80,6 +82,60 @@ def test_evaluate_saves_and_the_card_shows_it(run: Run) -> None:
     assert any(isinstance(item, Evaluation) for item in items)
     assert load_all(run)[0].complete
     assert "stylometric" in (run.folder / "adapter" / "README.md").read_text("utf-8")
+
+
+def compare(run: Run, **options: Any) -> list[Evaluation]:
+    """Evaluate on a prompt of one's own with one sample, and return what was saved by its end."""
+    given = {"methods": ("zero-shot", "sft"), "prompts": ["Write to the crew."], "samples": 1}
+    list(ditto_hub.evaluate(run, **{**given, "judges": ("stylometric",), **options}))
+    return load_all(run)
+
+
+def test_pictures_are_kept_and_go_into_the_card(run: Run) -> None:
+    """Win rates are drawn, rounds only where they were compared, and no old picture stays."""
+    folder = run.folder / "evaluation"
+    compare(run, methods=("sft", "rounds"))
+    assert sorted(p.name for p in folder.glob("*.png")) == [
+        "stylometric-rounds.png", "stylometric.png",
+    ]  # fmt: skip
+    card = (run.folder / "adapter" / "README.md").read_text("utf-8")
+    assert "(evaluation-stylometric-rounds.png)" in card
+    compare(run)
+    assert [p.name for p in folder.glob("*.png")] == ["stylometric.png"]
+
+
+def test_another_prompt_of_ones_own_is_another_question(run: Run) -> None:
+    """What was written to one self-prompt is not shown as the answer to another."""
+    asked = {"methods": ("self-prompt", "sft")}
+    first = compare(run, self_prompt="Be brief.", **asked)[0]
+    second = compare(run, self_prompt="Write at length, and shout.", **asked)[0]
+    assert first.settings["self_prompt"] != second.settings["self_prompt"]
+    assert first.answered("sft") == second.answered("sft")
+    assert first.answered("self-prompt") != second.answered("self-prompt")
+
+
+def test_a_judge_that_fails_takes_nothing_from_the_others(run: Run) -> None:
+    """The grammar cannot judge such a prompt: what style says is saved, and stands in the card."""
+    run.write("traits.json", voice_path("harbor").with_suffix(".traits.json").read_bytes())
+    with pytest.raises(JudgeError, match="grammar"):
+        compare(run, judges=("grammar", "stylometric"), prompts=["Write an ode."])
+    assert [(e.judge, e.complete) for e in load_all(run)] == [
+        ("grammar", False), ("stylometric", True),
+    ]  # fmt: skip
+    assert "Judge: stylometric" in (run.folder / "adapter" / "README.md").read_text("utf-8")
+
+
+def test_the_grammar_judges_unasked_only_what_it_can(run: Run) -> None:
+    """Prompts of one's own that are not of the grammar are judged by style."""
+    from ditto_hub.api.comparing import default_judge
+    from ditto_hub.pocket.grammar import requests
+
+    assert default_judge(run) == "stylometric"
+    run.write("traits.json", b"{}")
+    assert default_judge(run) == "grammar"
+    own = [r.prompt for r in requests("test", 2, held_out=True)]
+    assert default_judge(run, own) == "grammar"
+    assert default_judge(run, [*own, "Write an ode to rain."]) == "stylometric"
 
 
 @pytest.mark.parametrize("count", [0, 1])

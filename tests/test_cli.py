@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from chat_server import Reply, serving
 from click.testing import CliRunner, Result
+from safetensors.torch import load_file, save_file
+from test_regimes import compared
 from tiny_models import build_tiny
 
 from ditto_hub.cli import main
@@ -134,7 +140,7 @@ def test_a_child_run_starts_from_its_parent(base: Path, finished: Path, tmp_path
 def test_known_failures_are_told_in_one_paragraph(words: list[str], told: str) -> None:
     """A known failure names the value, shows no traceback, and exits with 1."""
     result = call(*words)
-    assert result.exit_code == 1
+    assert result.exit_code == 1, result.output
     assert told in " ".join(result.stderr.split())
     assert "Traceback" not in result.output
     assert result.stderr.count("Error:") == 1
@@ -148,7 +154,7 @@ def test_wrong_usage_exits_with_2() -> None:
 def test_an_output_folder_with_something_in_it_is_refused(base: Path, demos: Path) -> None:
     """A run never writes into a folder that holds something else."""
     result = call("train", demos, "--base-model", base, "--output", demos.parent, *TINY)
-    assert result.exit_code == 1
+    assert result.exit_code == 1, result.output
     assert "not empty" in " ".join(result.stderr.split())
 
 
@@ -190,7 +196,7 @@ def test_interrupt_keeps_the_run_and_resume_finishes_it(
     assert Run.load(run).record.status == "paused"
     record = json.loads((run / "run.json").read_text("utf-8"))
     assert record["stage_seconds"]["warm-start"] > 0
-    result = call("resume", run)
+    result = call("resume", run, "--no-compare")
     assert result.exit_code == 0, result.output
     assert Run.load(run).record.status == "finished"
 
@@ -232,3 +238,96 @@ def test_publish_dry_run_shows_the_card(finished: Path) -> None:
     assert result.exit_code == 0, result.output
     assert (finished / "publish" / "adapter_model.safetensors").is_file()
     assert "base_model: someone/base" in result.stdout
+
+
+def evaluate(run: Path, *words: object, reply: str | None = None) -> Result:
+    """Evaluate a copy's worth of methods on one prompt, with one sample."""
+    given = ["evaluate", run, "--samples", "1", *words]
+    return CliRunner().invoke(main, [str(word) for word in given], input=reply)
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    """Copy the finished run with a round that writes otherwise, and a prompts file beside it.
+
+    After the few steps of a test all methods write the same, and equal texts are nobody's question.
+    """
+    (tmp_path / "prompts.txt").write_text("Write a note about rain.\n", encoding="utf-8")
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    path = run / "candidates" / "round-1" / "adapter" / "adapter_model.safetensors"
+    generator = torch.Generator().manual_seed(0)
+    stirred = {k: torch.randn(v.shape, generator=generator) for k, v in load_file(path).items()}
+    save_file(stirred, path, {"format": "pt"})
+    return run
+
+
+def test_rivals_are_trained_where_asked_for(copied: Path) -> None:
+    """Without the flag a rival is missing, and how to get it is said; with it, it takes part."""
+    words = ["--methods", "spin,ditto", "--prompts", copied.parent / "prompts.txt"]
+    assert "--train-rivals" in evaluate(copied, *words).output
+    result = evaluate(copied, *words, "--train-rivals")
+    assert result.exit_code == 0, result.output
+    assert "training spin: update 1" in result.output
+    assert "spin is missing" not in result.output
+    assert (copied / "candidates" / "spin" / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_tables_are_printed_though_a_judge_failed(copied: Path) -> None:
+    """The judge that failed is told in one paragraph, exit code 1, after the others' tables."""
+    words = ["--methods", "zero-shot,round-1", "--prompts", copied.parent / "prompts.txt"]
+    with serving(Reply(status=401)) as server:
+        result = evaluate(copied, *words, "--judge", f"llm:m@{server.url}", "--judge",
+                          "stylometric", "--price", "1", "2")  # fmt: skip
+    assert result.exit_code == 1, result.output
+    assert "Judge: stylometric" in result.output
+    assert "2 calls" in result.output
+    assert "at most $0.00" in result.output
+    assert "gave no answer" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(("reply", "code"), [("stop\n", 0), ("1\n", 0), ("", 130)])
+def test_a_person_answers_or_stops_at_any_question(copied: Path, reply: str, code: int) -> None:
+    """Stopping is no failure; a closed terminal is an interruption, and the run is kept."""
+    words = ["--methods", "zero-shot,round-1", "--prompts", copied.parent / "prompts.txt"]
+    result = evaluate(copied, *words, "--judge", "person", reply=reply)
+    assert "1 question;" in result.output
+    assert result.exit_code == code, result.output
+    assert ("The person stopped after 0 of 1 pairs." in result.output) == (reply == "stop\n")
+
+
+def test_prompts_that_were_trained_on_are_warned_of(copied: Path) -> None:
+    """They are named before anything is judged, and counted apart."""
+    path = copied.parent / "prompts.txt"
+    path.write_text(f"{DEMOS[0]['prompt']}\nWrite a note about rain.\n", encoding="utf-8")
+    result = evaluate(copied, "--methods", "sft,ditto", "--prompts", path)
+    assert "1 prompt stood among the demonstrations" in result.stderr
+    assert "1 prompts given by the user" in result.stdout
+
+
+def test_the_end_says_where_prompting_is_ahead(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few-shot prompting above the kept adapter is said under the tables."""
+    record = Run.load(copied).record
+    kept, rule = record.chosen, record.chosen_rule
+    found = compared(few_shot=0.7, sft=0.2, sft_long=0.2, ditto=0.2)
+    found = replace(found, settings={"ditto": kept})
+    monkeypatch.setattr("ditto_hub.api.evaluate", lambda *_, **__: iter([found]))
+    said = " ".join(evaluate(copied).output.split())
+    assert f"Few-shot prompting scores higher than the adapter {kept}" in said
+    assert f"The adapter kept is {kept}, by the rule {rule!r}: neither the judges above" in said
+
+
+def test_a_resumed_run_is_compared_too(base: Path, demos: Path, tmp_path: Path) -> None:
+    """Whatever way a run came to its end, the comparison and the advice come with it."""
+    from ditto_hub import api
+
+    config = api.default_config(str(base))
+    for pair in TINY[1::2]:
+        config = config.with_setting(pair)
+    run = api.create_run(demos, str(base), config, output=tmp_path / "run")
+    result = call("resume", run.folder)
+    assert result.exit_code == 0, result.output
+    assert "Not compared with the baselines" in result.output or "Judge: " in result.output
+    assert "PeftModel.from_pretrained" in result.output
+    assert "Judge: " not in call("resume", run.folder, "--no-compare").output

@@ -12,7 +12,7 @@ from test_methods import Echo
 
 from ditto_hub.errors import ConfigError, JudgeError, RunError
 from ditto_hub.evaluation.comparison import Brief, Progress, compare_methods, pairs_to_judge
-from ditto_hub.evaluation.judges import Messages
+from ditto_hub.evaluation.judges import JudgeStopped, Messages, PersonJudge, Question
 from ditto_hub.evaluation.prompts import prepare_prompts
 from ditto_hub.results import OTHERS, Answer, Evaluation
 
@@ -284,3 +284,76 @@ def test_a_brief_that_asks_nothing_is_refused(change: dict[str, Any], said: str)
     with pytest.raises(ConfigError, match=said):
         final(brief(**change), studio, [Ranker()])
     assert studio.asked == []
+
+
+class Dear(Ranker):
+    """Says beforehand what it will cost."""
+
+    def plan(self, pairs: Sequence[tuple[Messages, str, str]]) -> str:
+        return f"{len(pairs)} pairs at a price"
+
+
+def test_what_judging_costs_is_said_before_it_begins() -> None:
+    """A judge that can plan is asked for its plan, with what is left, before any question."""
+    judge = Dear()
+    for item in compare_methods(brief(), Echo(), [judge]):
+        if isinstance(item, Progress) and item.words:
+            break
+    assert (item.name, item.words, judge.asked) == ("ranker", "18 pairs at a price", [])
+    kept: dict[str, Evaluation] = {}
+    with pytest.raises(JudgeError):
+        collect(kept, [Dear(fails_after=10)])
+    again = compare_methods(brief(), Echo(), [Dear()], [saved(kept["ranker"])])
+    words = [item.words for item in again if isinstance(item, Progress) and item.words]
+    assert words == ["13 pairs at a price"]
+
+
+def test_a_limit_holds_for_a_judge_that_costs_something_alone() -> None:
+    """The limit is noted, and a judge that costs nothing still judges every pair."""
+    found = final(brief(max_pairs=4), Echo(), [Dear("dear"), Ranker("free")])
+    assert [len(found[name].pairs) for name in ("dear", "free")] == [4, 18]
+    assert found["dear"].notes == ("4 of 18 pairs, drawn at random, were judged.",)
+    assert found["free"].notes == ()
+    more = final(brief(max_pairs=9), Echo(), [Dear("dear")], [saved(found["dear"])])["dear"]
+    assert more.pairs[:4] == found["dear"].pairs
+    assert len(more.pairs) == 9
+
+
+def test_a_person_is_asked_twenty_questions_at_most() -> None:
+    """Seven methods would be 126 pairs; nobody has the patience."""
+    asked: list[Question] = []
+
+    def ask(question: Question) -> str:
+        asked.append(question)
+        return "left"
+
+    methods = ("zero-shot", "few-shot", "sft", "sft-long", "round-1", "round-2", "ditto")
+    found = final(brief(methods=methods), Echo(), [PersonJudge(ask, ())])["person"]  # type: ignore[list-item]
+    assert len(found.pairs) == 20
+    assert len(asked) == sum(pair.backward is None for pair in found.pairs)
+    assert found.complete
+
+
+def test_a_person_who_stops_leaves_a_result() -> None:
+    """What was judged counts, the note says how much it is, and the other judges go on."""
+
+    @dataclass
+    class Tired(Ranker):
+        def compare(self, prompt: Messages, a: str, b: str) -> str:
+            if len(self.asked) == 5:
+                raise JudgeStopped
+            return super().compare(prompt, a, b)
+
+    found = final(brief(), Echo(), [Tired("tired", asks_once=True), Ranker("other")])
+    tired = found["tired"]
+    assert (len(tired.pairs), tired.complete) == (5, True)
+    assert tired.notes == ("The person stopped after 5 of 18 pairs.",)
+    assert len(found["other"].pairs) == 18
+
+
+def test_repeated_prompts_are_warned_of_before_anything_is_written() -> None:
+    """The warning comes first, not only under the table."""
+    prompts = (replace(PROMPTS[0], seen=True), *PROMPTS[1:])
+    first = next(iter(compare_methods(brief(prompts=prompts), Echo(), [Ranker()])))
+    assert isinstance(first, Progress)
+    assert first.words == "1 prompt stood among the demonstrations and counted apart."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ def evaluate(
     samples: int = 4,
     seed: int = 0,
     self_prompt: str = "",
+    max_pairs: int = 0,
+    price: tuple[float, float] | None = None,
     token: str | None = None,
     ask: Callable[[Question], str] | None = None,
 ) -> Iterator[Comparing | Evaluation]:
@@ -37,12 +40,15 @@ def evaluate(
 
     Args:
         run: with an adapter.
-        methods: names; default the baselines that are always shown.
+        methods: names, "rounds" for every round; default the baselines that are always shown.
         prompts: texts or conversations; default the shipped voice's, else new ones the model
             writes in the manner of the demonstrations'.
         judges: grammar[:TRAITS_FILE], stylometric, llm:MODEL[@URL], person; default the grammar
-            where the run knows its traits, else stylometric.
+            where the run knows its traits and the prompts are of it, else stylometric.
         samples: answers a method gives to each prompt.
+        self_prompt: the user's own instructions, for the method of that name.
+        max_pairs: that a language model or a person is asked about; 0 for all, for a person 20.
+        price: of a language model that judges, US dollars for a million tokens read and written.
         ask: shows a person a question.
 
     Raises:
@@ -53,27 +59,57 @@ def evaluate(
     from ditto_hub.evaluation.methods import DEFAULT_METHODS
     from ditto_hub.evaluation.prompts import prepare_prompts
 
-    wanted = judges or (default_judge(run),)
-    bench = [make_judge(name, run, token=token, ask=ask, seed=seed) for name in wanted]
+    wanted = judges or (default_judge(run, prompts),)
+    bench = [make_judge(name, run, token=token, ask=ask, seed=seed, price=price) for name in wanted]
     studio = open_studio(run, self_prompt=self_prompt, token=token)
     source, texts = "user", list(prompts)
     if not texts:
         source, texts = own_prompts(run, studio, seed)
     brief = Brief(
-        methods=tuple(methods or DEFAULT_METHODS),
+        methods=with_rounds(run, methods or DEFAULT_METHODS),
         prompts=prepare_prompts(texts, run.demos()),
         prompts_source=source,
         samples=samples,
         seed=seed,
-        settings={"sampling": run.record.config["sampling"], "ditto": studio.ditto},
+        max_pairs=max_pairs,
+        settings=answer_settings(run, studio.ditto, self_prompt),
         **probe_prompts(run),
     )
-    for item in compare_methods(brief, studio, bench, results.load_all(run)):
-        if isinstance(item, results.Evaluation):
-            results.save(run, item)
-        yield item
-    if (run.folder / "adapter").is_dir():
-        write_card(run)
+    earlier = results.load_all(run)
+    try:
+        for item in compare_methods(brief, studio, bench, earlier):
+            if isinstance(item, results.Evaluation):
+                keep(run, item, earlier)
+            yield item
+    finally:  # a judge that failed takes nothing from what the others found
+        if (run.folder / "adapter").is_dir():
+            write_card(run)
+
+
+def keep(run: Run, found: Evaluation, earlier: Sequence[Evaluation]) -> None:
+    """Save an evaluation, with its pictures in place of earlier ones once it is whole."""
+    from ditto_hub.evaluation.report import plots
+    from ditto_hub.results import pictures, save_progress
+
+    save_progress(run, found, earlier)
+    if found.complete:
+        for path in pictures(run, found):
+            path.unlink()
+        for name, png in plots(found).items():
+            run.write(f"evaluation/{name}", png)
+
+
+def answer_settings(run: Run, ditto: str | None, self_prompt: str) -> dict[str, Any]:
+    """Return what answers depend on beside prompts and seed; others are not taken over."""
+    settings: dict[str, Any] = {"sampling": run.record.config["sampling"], "ditto": ditto}
+    return {**settings, "self_prompt": self_prompt} if self_prompt else settings
+
+
+def with_rounds(run: Run, methods: Sequence[str]) -> tuple[str, ...]:
+    """Return names of methods with "rounds" spelt out as every round that the run has."""
+    rounds = [name for name in run.candidates() if name.startswith("round-")]
+    rounds.sort(key=lambda name: int(name.removeprefix("round-")))
+    return tuple(m for name in methods for m in (rounds if name == "rounds" else [name]))
 
 
 def train_rival(
@@ -146,9 +182,23 @@ def _labeller(
     return label
 
 
-def default_judge(run: Run) -> str:
-    """Return the judge taken when none is named: the grammar's where the traits are known."""
-    return "grammar" if traits_of(run) else "stylometric"
+def default_judge(run: Run, prompts: Sequence[Any] = ()) -> str:
+    """Return the judge taken when none is named: the grammar's where it can judge, else style.
+
+    Args:
+        prompts: the user's own, which need not be of the grammar.
+    """
+    from ditto_hub.demos import as_messages
+    from ditto_hub.pocket.grammar import parse_prompt
+
+    if not traits_of(run):
+        return "stylometric"
+    try:
+        for prompt in prompts:
+            parse_prompt(as_messages(prompt)[-1]["content"])
+    except JudgeError:
+        return "stylometric"
+    return "grammar"
 
 
 def open_studio(run: Run, self_prompt: str = "", token: str | None = None) -> Any:
@@ -229,6 +279,7 @@ def make_judge(
     token: str | None = None,
     ask: Callable[[Question], str] | None = None,
     seed: int = 0,
+    price: tuple[float, float] | None = None,
 ) -> Any:
     """Return a judge by the command line's name for it.
 
@@ -250,7 +301,8 @@ def make_judge(
         from ditto_hub.evaluation.language_judge import Endpoint, LanguageModelJudge
 
         cache = run.folder / "evaluation" / "cache"
-        return LanguageModelJudge(Endpoint.parse(rest, token), examples, cache=cache)
+        endpoint = replace(Endpoint.parse(rest, token), price=price)
+        return LanguageModelJudge(endpoint, examples, cache=cache)
     if name == "person" and ask is not None:
         from ditto_hub.evaluation.judges import PersonJudge
 

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from ditto_hub.api.comparing import make_judge, shipped_prompts, traits_of
+from ditto_hub.api.comparing import (
+    answer_settings,
+    keep,
+    make_judge,
+    shipped_prompts,
+    traits_of,
+)
 from ditto_hub.api.training import write_card
 from ditto_hub.backends.writing import WriteRequest
 from ditto_hub.errors import ConfigError, RunError
@@ -182,10 +188,10 @@ def measure(
     have = [m for m in DEFAULT_METHODS if _candidate(run, m) in (None, *run.candidates())]
     yield Progress("writing", judge.name, 0, len(have))
     answers = _answers(run, have, brief.prompts, write, samples, seed, "")
-    earlier = [begun(brief, judge, answers)]
+    earlier, kept = [begun(brief, judge, answers)], results.load_all(run)
     for item in compare_methods(brief, _Written(run), [judge], earlier):
         if not isinstance(item, Progress):
-            results.save(run, item)
+            keep(run, item, kept)
         yield item
     if (run.folder / "adapter").is_dir():
         write_card(run)
@@ -224,11 +230,7 @@ def _prompts(run: Run, prompts: Sequence[str]) -> tuple[EvaluationPrompt, ...]:
 
 
 def _settings(run: Run, self_prompt: str) -> dict[str, Any]:
-    settings: dict[str, Any] = {
-        "sampling": run.record.config["sampling"],
-        "ditto": _candidate(run, "ditto"),
-    }
-    return {**settings, "self_prompt": self_prompt} if self_prompt else settings
+    return answer_settings(run, _candidate(run, "ditto"), self_prompt)
 
 
 def _candidate(run: Run, method: str) -> str | None:

@@ -29,7 +29,7 @@ class Program(click.Group):
             lines = textwrap.fill(told, 100, break_long_words=False, break_on_hyphens=False)
             click.echo(lines, err=True)
             ctx.exit(EXIT_FAILED)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, click.Abort):
             click.echo("\nInterrupted; what was saved is kept.", err=True)
             ctx.exit(EXIT_INTERRUPTED)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,15 @@ def generate(
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--self-prompt", default="", metavar="TEXT", help="Instructions for self-prompt.")
+@click.option("--train-rivals", is_flag=True,
+              help="Train spin, dpo-base and dpo-sft first where they are named and not there yet;"
+              " an offline judge labels the pairs of the last two.")  # fmt: skip
+@click.option("--max-pairs", type=click.IntRange(0), default=0, metavar="N",
+              help="Ask a language model or a person about N pairs at most, drawn at random"
+              " [default: all; a person 20].")  # fmt: skip
+@click.option("--price", type=(click.FloatRange(0), click.FloatRange(0)), metavar="IN OUT",
+              help="Of the language model that judges, in dollars for a million tokens read and"
+              " written, to say beforehand what it may cost.")  # fmt: skip
 @click.option("--show", type=click.IntRange(0), default=0, metavar="N",
               help="Print what the methods wrote for the first N prompts.")  # fmt: skip
 def evaluate(
@@ -71,27 +81,50 @@ def evaluate(
     methods: str | None,
     prompts_file: Path | None,
     judges: tuple[str, ...],
-    samples: int,
-    seed: int,
-    self_prompt: str,
     show: int,
+    train_rivals: bool,
+    **options: Any,
 ) -> None:
-    """Compare a RUN with its baselines; what comes out is saved in the run."""
+    """Compare a RUN with its baselines; what comes out is saved in the run.
+
+    METHODS: zero-shot, few-shot, self-prompt (your own --self-prompt), style-guide (the model's
+    own), sft, sft-long, spin, dpo-base, dpo-sft, ditto, ditto-few-shot, round-N, or rounds for
+    all of them. The same command goes on with an evaluation that was interrupted.
+    """
     from ditto_hub.evaluation.prompts import read_prompts
     from ditto_hub.runs import Run
 
+    opened = Run.load(run)
+    named = tuple(m.strip() for m in methods.split(",")) if methods else ()
+    if train_rivals:
+        train_missing(opened, named, judges)
     show_evaluation(
-        Run.load(run),
+        opened,
         show,
-        methods=tuple(m.strip() for m in methods.split(",")) if methods else (),
+        methods=named,
         prompts=read_prompts(prompts_file) if prompts_file else (),
         judges=judges,
-        samples=samples,
-        seed=seed,
-        self_prompt=self_prompt,
         token=token(),
         ask=ask_person,
+        **options,
     )
+
+
+def train_missing(run: Run, methods: Sequence[str], judges: Sequence[str]) -> None:
+    """Train the rivals among some methods that the run has no adapter of yet."""
+    from ditto_hub import api
+    from ditto_hub.evaluation.methods import RIVALS
+    from ditto_hub.events import StageFinished
+
+    judge = next((j for j in judges if j.partition(":")[0] in ("grammar", "stylometric")), "")
+    for name in methods:
+        if name not in RIVALS or name in run.candidates():
+            continue
+        for event in api.train_rival(run, name, judge=judge, token=token()):
+            if isinstance(event, StageFinished):
+                note = f" ({event.reason})" if event.reason else ""
+                stage = f"{event.stage} {(event.round or 0) + 1}{note}"
+                click.echo(f"training {name}: {stage}", err=True)
 
 
 def compare_with_baselines(run: Run) -> None:
@@ -103,22 +136,45 @@ def compare_with_baselines(run: Run) -> None:
 
 
 def show_evaluation(run: Run, show: int, **options: Any) -> None:
-    """Drive an evaluation and print its tables, and texts where asked for."""
+    """Drive an evaluation and print its tables, and texts where asked for.
+
+    Raises:
+        DittoError: what stopped it, or one of the judges; what there is has been printed.
+    """
     from ditto_hub import api
-    from ditto_hub.evaluation.report import to_text
     from ditto_hub.results import Evaluation
 
     latest: dict[str, Evaluation] = {}
-    for item in api.evaluate(run, **options):
-        if isinstance(item, Evaluation):
-            latest[item.judge] = item
-        else:
-            click.echo(f"{item.step} {item.name}: {item.done}/{item.total}", err=True)
-    for evaluation in latest.values():
-        click.echo()
-        click.echo(to_text(evaluation))
+    try:
+        for item in api.evaluate(run, **options):
+            if isinstance(item, Evaluation):
+                latest[item.judge] = item
+            else:
+                words = f" ({item.words})" if item.words else ""
+                click.echo(f"{item.step} {item.name}: {item.done}/{item.total}{words}", err=True)
+    except DittoError:
+        _print_evaluations(run, latest.values())
+        raise
+    _print_evaluations(run, latest.values())
     if show and latest:
         show_texts(next(iter(latest.values())), show)
+
+
+def _print_evaluations(run: Run, found: Collection[Evaluation]) -> None:
+    from ditto_hub.api.choosing import BY_HAND
+    from ditto_hub.evaluation.report import to_text
+    from ditto_hub.regimes import prompting_ahead
+
+    for evaluation in found:
+        click.echo(f"\n{to_text(evaluation)}")
+    record = run.record
+    if found and record.chosen and record.chosen_rule != BY_HAND:
+        click.echo(
+            f"\nThe adapter kept is {record.chosen}, by the rule {record.chosen_rule!r}: neither"
+            " the judges above nor the prompts that they count had a part in that."
+        )
+    for line in prompting_ahead(found, record.chosen or ""):
+        click.echo(line)
 
 
 @main.command()

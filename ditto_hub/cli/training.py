@@ -59,19 +59,17 @@ def train(
         demos, options["base_model"], config, output=output, parent=mother, token=token()
     )
     work_on(run, as_json, where)
-    if compare and not as_json:
-        compare_with_baselines(run)
     if not as_json:
-        for line in advice(len(run.demos().train), str(run.record.base_model["id"])):
-            click.echo(line)
-        click.echo(how_to_load(run))
+        conclude(run, compare)
 
 
 @main.command()
 @click.argument("run")
 @job_options
 @click.option("--json", "as_json", is_flag=True, help="One event a line on stdout, nothing else.")
-def resume(run: str, as_json: bool, **where: Any) -> None:
+@click.option("--compare/--no-compare", default=True, show_default=True,
+              help="Compare with the baselines when the run has finished.")  # fmt: skip
+def resume(run: str, as_json: bool, compare: bool, **where: Any) -> None:
     """Go on with a RUN that was paused, cancelled, interrupted or has failed, or watch its job."""
     from ditto_hub import api
     from ditto_hub.runs import Run
@@ -81,7 +79,19 @@ def resume(run: str, as_json: bool, **where: Any) -> None:
     opened = Run.load(run)
     work_on(opened, as_json, where)
     if not as_json:
-        click.echo(how_to_load(opened))
+        conclude(opened, compare)
+
+
+def conclude(run: Run, compare: bool) -> None:
+    """Say how a finished run compares, which method is right in its regime, and how to load it."""
+    from ditto_hub.runs import Run
+
+    run = Run.load(run.folder)  # a job may have worked on it
+    if compare:
+        compare_with_baselines(run)
+    for line in advice(len(run.demos().train), str(run.record.base_model["id"])):
+        click.echo(line)
+    click.echo(how_to_load(run))
 
 
 def work_on(run: Run, as_json: bool, where: dict[str, Any]) -> None:

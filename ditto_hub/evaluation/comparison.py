@@ -16,7 +16,15 @@ from typing import Any
 from ditto_hub.errors import ChatTemplateError, ConfigError, JudgeError, RunError
 from ditto_hub.evaluation.degeneration import measure
 from ditto_hub.evaluation.forgetting import ProbedStudio, Right, probe
-from ditto_hub.evaluation.judges import Judge, Messages, ScoringJudge, judge_pair
+from ditto_hub.evaluation.judges import (
+    QUESTIONS,
+    DearJudge,
+    Judge,
+    JudgeStopped,
+    Messages,
+    ScoringJudge,
+    judge_pair,
+)
 from ditto_hub.evaluation.methods import Studio, candidate_of, find_method
 from ditto_hub.evaluation.winrate import all_win_rates, mean_scores
 from ditto_hub.results import (
@@ -44,7 +52,8 @@ class Brief:
         samples: answers a method gives to each prompt.
         seed: of the sampling, the order of judging and the bootstrap.
         focus: judge only pairs with this method; empty for all pairs.
-        max_pairs: judge at most so many, drawn by the seed; 0 for all.
+        max_pairs: that a judge whose answers cost something is asked about, drawn by the seed; 0
+            for all, or for as many as a person is asked.
         settings: all else that an answer depends on (sampling, length cap, which candidate stands
             for DITTO); a saved evaluation with other settings is not continued.
         notes: sentences that a reader of the result must know.
@@ -75,15 +84,18 @@ class Progress:
         name: of the method or the judge.
         done: answers or pairs so far.
         total: of them.
+        words: what should be known before this begins, such as what a judge will cost; or empty.
     """
 
     step: str
     name: str
     done: int
     total: int
+    words: str = ""
 
 
 PairKey = tuple[str, str, str, int, int]
+Pair = tuple[EvaluationPrompt, Answer, Answer]
 
 
 def compare_methods(
@@ -114,6 +126,8 @@ def compare_methods(
     drafts = {judge.name: _draft(brief, judge, known.get(judge.name)) for judge in judges}
     answers: dict[str, tuple[Answer, ...]] = {}
     missing: dict[str, str] = {}
+    for note in seen_notes(brief):
+        yield Progress("writing", "prompts", 0, len(brief.methods), note)
     for done, method in enumerate(brief.methods, 1):
         try:
             answers[method] = _answers(brief, studio, method, list(known.values()))
@@ -135,9 +149,7 @@ def compare_methods(
         raise failures[0]
 
 
-def pairs_to_judge(
-    brief: Brief, answers: Sequence[Answer]
-) -> list[tuple[EvaluationPrompt, Answer, Answer]]:
+def pairs_to_judge(brief: Brief, answers: Sequence[Answer]) -> list[Pair]:
     """Return which answers meet: sample k of a method with sample k of another, on each prompt.
 
     The order is shuffled by the seed, so that what is judged before an interruption, or before a
@@ -290,27 +302,45 @@ def _judge_all(
 ) -> Iterator[Progress | Evaluation]:
     """Judge every pair that is not judged yet; a judge that fails leaves what it has."""
     answers = [a for a in draft.answers if a.method in draft.degeneration]
-    wanted = pairs_to_judge(brief, answers)
+    wanted, left_out = _asked(brief, judge, answers)
     before = {_pair_key(pair): pair for pair in draft.pairs}
     judged: list[JudgedPair] = []
     size = 1 if judge.asks_once else PAIRS_A_SAVE
     draft = replace(draft, answers=tuple(answers), ratings=())
     try:
         draft = replace(draft, ratings=_rate(judge, brief, answers))
+        if isinstance(judge, DearJudge):
+            new = [pair for pair in wanted if _key(*pair) not in before]
+            words = str(judge.plan([(p.messages, a.text, b.text) for p, a, b in new]))
+            yield Progress("judging", judge.name, 0, len(wanted), words)
         for prompt, a, b in wanted:
-            kept = before.get((prompt.id, a.method, b.method, a.sample, b.sample))
+            kept = before.get(_key(prompt, a, b))
             judged.append(kept or judge_pair(judge, prompt, a, b))
             if len(judged) % size == 0:
                 yield replace(draft, pairs=_all_pairs(judged, before))
                 yield Progress("judging", judge.name, len(judged), len(wanted))
+    except JudgeStopped:
+        left_out = f"The person stopped after {len(judged)} of {len(wanted)} pairs."
     except JudgeError as error:
         failures.append(error)
         note = f"{error.what} {len(judged)} of {len(wanted)} pairs were judged."
         draft = replace(draft, notes=(*draft.notes, note))
         yield count(brief, replace(draft, pairs=_all_pairs(judged, before)))
         return
+    draft = replace(draft, notes=(*draft.notes, *filter(None, [left_out])))
     yield count(brief, replace(draft, pairs=tuple(judged), complete=True))
     yield Progress("judging", judge.name, len(judged), len(wanted))
+
+
+def _asked(brief: Brief, judge: Judge, answers: Sequence[Answer]) -> tuple[list[Pair], str]:
+    """Return the pairs that a judge is asked about, and a note where those are not all."""
+    every = pairs_to_judge(replace(brief, max_pairs=0), answers)
+    if not isinstance(judge, DearJudge):
+        return every, ""
+    limit = brief.max_pairs or (QUESTIONS if judge.asks_once else len(every))
+    if limit >= len(every):
+        return every, ""
+    return every[:limit], f"{limit} of {len(every)} pairs, drawn at random, were judged."
 
 
 def _rate(judge: Judge, brief: Brief, answers: Sequence[Answer]) -> tuple[Rating, ...]:
@@ -321,6 +351,10 @@ def _rate(judge: Judge, brief: Brief, answers: Sequence[Answer]) -> tuple[Rating
         Rating(a.method, a.prompt_id, a.sample, judge.marks(prompts[a.prompt_id], a.text))
         for a in answers
     )
+
+
+def _key(prompt: EvaluationPrompt, a: Answer, b: Answer) -> PairKey:
+    return prompt.id, a.method, b.method, a.sample, b.sample
 
 
 def _pair_key(pair: JudgedPair) -> PairKey:

@@ -23,7 +23,8 @@ from ditto_hub.pocket.judge import GrammarJudge
 from ditto_hub.results import VERDICTS, Answer, EvaluationPrompt, JudgedPair
 
 Messages = Sequence[Mapping[str, str]]
-Reply = Literal["left", "right", "tie", "skip"]
+Reply = Literal["left", "right", "tie", "skip", "stop"]
+QUESTIONS = 20  # to a person, at most, as in the paper's study
 
 _MIRRORED = {"a": "b", "b": "a"}
 
@@ -56,6 +57,18 @@ class ScoringJudge(Protocol):
 
     def marks(self, prompt: Messages, text: str) -> dict[str, float]:
         """Return name of a mark -> value; "total" ranks texts and more is better."""
+
+
+@runtime_checkable
+class DearJudge(Protocol):
+    """A judge whose answers cost money or somebody's time, and that can say how much beforehand."""
+
+    def plan(self, pairs: Sequence[tuple[Messages, str, str]]) -> object:
+        """Return, as something to print, what judging these pairs will take; asks nothing."""
+
+
+class JudgeStopped(Exception):
+    """A person has had enough; what was judged so far counts."""
 
 
 def judge_pair(judge: Judge, prompt: EvaluationPrompt, a: Answer, b: Answer) -> JudgedPair:
@@ -148,7 +161,8 @@ class PersonJudge:
     """A person, blind: is not told which method wrote which text; sides shuffled by seed.
 
     Args:
-        ask: shows a question and returns left, right, tie or skip; the terminal's or the app's.
+        ask: shows a question and returns left, right, tie, skip or stop; the terminal's or the
+            app's.
         examples: the author's own texts.
         seed: of the sides.
     """
@@ -164,12 +178,24 @@ class PersonJudge:
         self._examples = tuple(examples)
         self._seed = seed
 
+    def plan(self, pairs: Sequence[tuple[Messages, str, str]]) -> str:
+        """Say how many questions there are."""
+        asked = sum(a.strip() != b.strip() for _, a, b in pairs)
+        many = "s" * (asked != 1)
+        return f"{asked} question{many}; each answer is kept, and you may stop at any of them"
+
     def compare(self, prompt: Messages, a: str, b: str) -> str:
-        """Return a, b or tie; refused where the person skipped."""
+        """Return a, b or tie; refused where the person skipped.
+
+        Raises:
+            JudgeStopped: the person has had enough.
+        """
         turns = tuple(dict(turn) for turn in prompt)
         turned = self._turned(a, b)
         left, right = (b, a) if turned else (a, b)
         reply = self._ask(Question(turns, left, right, self._examples))
+        if reply == "stop":
+            raise JudgeStopped
         return {
             "left": "b" if turned else "a",
             "right": "a" if turned else "b",

@@ -61,7 +61,7 @@ class PolicyStudio:
         if candidate not in self._run.candidates():
             have = ", ".join(self._run.candidates()) or "none yet"
             how = (
-                f"or train it with ditto_hub.api.train_rival(run, {candidate!r})"
+                "or let `ditto-hub evaluate --train-rivals` train it first"
                 if candidate in RIVALS
                 else "or train that one first"
             )

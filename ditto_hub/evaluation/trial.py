@@ -16,16 +16,14 @@ from dataclasses import replace
 from typing import Any
 
 from ditto_hub.errors import JudgeError
-from ditto_hub.evaluation.comparison import Brief, begun, count, pairs_to_judge
-from ditto_hub.evaluation.judges import PersonJudge, Question, judge_pair
-from ditto_hub.results import Answer, Evaluation, EvaluationPrompt, JudgedPair, file_name
+from ditto_hub.evaluation.comparison import Brief, Pair, begun, count, pairs_to_judge
+from ditto_hub.evaluation.judges import QUESTIONS, PersonJudge, Question, judge_pair
+from ditto_hub.results import Answer, Evaluation, JudgedPair, file_name
 
 TASKS = 2
-MAX_VOTES = 20
+MAX_VOTES = QUESTIONS
 REPLIES = ("left", "right", "tie", "skip")
 PERSON = PersonJudge.name
-
-Pair = tuple[EvaluationPrompt, Answer, Answer]
 
 
 def begin(brief: Brief, answers: Sequence[Answer], earlier: Iterable[str] = ()) -> Evaluation:
