@@ -77,6 +77,7 @@ def test_json_prints_events_alone_on_stdout(base: Path, demos: Path, tmp_path: P
     """`--json` prints one event a line with v, type and consecutive seq; all else is on stderr."""
     result = call("train", demos, "--base-model", base, "--output", tmp_path / "r", "--json", *TINY)
     events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert "Judge: " in result.stderr or "Not compared with the baselines" in result.stderr
     assert [e["seq"] for e in events] == list(range(len(events)))
     assert {e["v"] for e in events} == {1}
     assert events[-1]["type"] == "RunFinished"

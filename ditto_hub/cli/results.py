@@ -127,15 +127,20 @@ def train_missing(run: Run, methods: Sequence[str], judges: Sequence[str]) -> No
                 click.echo(f"training {name}: {stage}", err=True)
 
 
-def compare_with_baselines(run: Run) -> None:
-    """Print the comparison that always comes with a run; a failure of it fails nothing else."""
+def compare_with_baselines(run: Run, err: bool) -> None:
+    """Print the comparison that always comes with a run; a failure of it fails nothing else.
+
+    Args:
+        run: a finished one.
+        err: whether to print it on stderr.
+    """
     try:
-        show_evaluation(run, 0, samples=2)
+        show_evaluation(run, 0, err, samples=2)
     except DittoError as error:
         click.echo(f"Not compared with the baselines: {error}", err=True)
 
 
-def show_evaluation(run: Run, show: int, **options: Any) -> None:
+def show_evaluation(run: Run, show: int, err: bool = False, **options: Any) -> None:
     """Drive an evaluation and print its tables, and texts where asked for.
 
     Raises:
@@ -153,28 +158,29 @@ def show_evaluation(run: Run, show: int, **options: Any) -> None:
                 words = f" ({item.words})" if item.words else ""
                 click.echo(f"{item.step} {item.name}: {item.done}/{item.total}{words}", err=True)
     except DittoError:
-        _print_evaluations(run, latest.values())
+        _print_evaluations(run, latest.values(), err)
         raise
-    _print_evaluations(run, latest.values())
+    _print_evaluations(run, latest.values(), err)
     if show and latest:
         show_texts(next(iter(latest.values())), show)
 
 
-def _print_evaluations(run: Run, found: Collection[Evaluation]) -> None:
+def _print_evaluations(run: Run, found: Collection[Evaluation], err: bool) -> None:
     from ditto_hub.api.choosing import BY_HAND
     from ditto_hub.evaluation.report import to_text
     from ditto_hub.regimes import prompting_ahead
 
     for evaluation in found:
-        click.echo(f"\n{to_text(evaluation)}")
+        click.echo(f"\n{to_text(evaluation)}", err=err)
     record = run.record
     if found and record.chosen and record.chosen_rule != BY_HAND:
         click.echo(
             f"\nThe adapter kept is {record.chosen}, by the rule {record.chosen_rule!r}: neither"
-            " the judges above nor the prompts that they count had a part in that."
+            " the judges above nor the prompts that they count had a part in that.",
+            err=err,
         )
     for line in prompting_ahead(found, record.chosen or ""):
-        click.echo(line)
+        click.echo(line, err=err)
 
 
 @main.command()

@@ -59,8 +59,7 @@ def train(
         demos, options["base_model"], config, output=output, parent=mother, token=token()
     )
     work_on(run, as_json, where)
-    if not as_json:
-        conclude(run, compare)
+    conclude(run, compare, err=as_json)
 
 
 @main.command()
@@ -78,20 +77,25 @@ def resume(run: str, as_json: bool, compare: bool, **where: Any) -> None:
         return
     opened = Run.load(run)
     work_on(opened, as_json, where)
-    if not as_json:
-        conclude(opened, compare)
+    conclude(opened, compare, err=as_json)
 
 
-def conclude(run: Run, compare: bool) -> None:
-    """Say how a finished run compares, which method is right in its regime, and how to load it."""
+def conclude(run: Run, compare: bool, err: bool) -> None:
+    """Say how a finished run compares, which method is right in its regime, and how to load it.
+
+    Args:
+        run: that has come to its end.
+        compare: whether to compare it with its baselines first.
+        err: whether to say it on stderr, where stdout is for events alone.
+    """
     from ditto_hub.runs import Run
 
     run = Run.load(run.folder)  # a job may have worked on it
     if compare:
-        compare_with_baselines(run)
+        compare_with_baselines(run, err)
     for line in advice(len(run.demos().train), str(run.record.base_model["id"])):
-        click.echo(line)
-    click.echo(how_to_load(run))
+        click.echo(line, err=err)
+    click.echo(how_to_load(run), err=err)
 
 
 def work_on(run: Run, as_json: bool, where: dict[str, Any]) -> None:
