@@ -9,7 +9,7 @@ same pairs (tests/test_update.py holds that).
 from __future__ import annotations
 
 import random
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from copy import deepcopy
 from itertools import islice
 from types import SimpleNamespace
@@ -22,6 +22,7 @@ from trl import DPOConfig, DPOTrainer
 from ditto_hub.algorithm.decoding import length_sorted_chunks, pad_rows
 from ditto_hub.algorithm.memory import Room
 from ditto_hub.algorithm.policy import Policy
+from ditto_hub.algorithm.prefix import at_place, can_share, shared_passes, worth_sharing
 from ditto_hub.algorithm.ranking import (
     Comparison,
     Ranked,
@@ -39,17 +40,19 @@ from ditto_hub.config import Update
 from ditto_hub.events import Event, StepTaken
 
 ALL_COPIES = "every sample is a copy, so nothing is left to compare"
-FIELDS = ("log_probs", "entropy", "mean_logits", "is_top1")
 
 
 class UniqueRows:
     """Stand in for the model in DPOTrainer's loss: run each different row once, gather to pairs.
 
-    The rows run in length-sorted passes, so hardly any padding is computed. While they hold no more
-    tokens than the budget together, every pass keeps its graph, and one backward goes through all.
-    With more they run twice: first without gradients, then, once the loss has given the gradient of
-    each row's log-probabilities, again with them (`backward`), so memory is bounded by the budget
-    and the result is the same.
+    Rows run in length-sorted passes, so hardly any padding is computed, and a prompt that several
+    rows follow runs once. While all rows hold no more tokens than the budget, every pass keeps its
+    graph and one backward goes through all. With more, they take turns: pairs of different
+    demonstrations have no row in common, so the loss's gradient at some demonstrations' rows asks
+    for nothing of the others. The loss is taken anew in every turn, the rows of the turn with their
+    graph, the others as constants; in the last one all are known and it is the batch's loss. Rows
+    of one demonstration that exceed the budget run twice: first without gradients, then, once
+    the loss has given the gradient of each row's log-probabilities, again with them (`backward`).
 
     Args:
         model: the PEFT model with TRL's fused head.
@@ -65,8 +68,13 @@ class UniqueRows:
         self.team = team
         self.token_budget = token_budget
         self.pass_tokens = min(token_budget, pass_tokens)
-        self._leaves: list[torch.Tensor] = []
+        self.can_share = team is None and can_share(model.config)
+        self.groups: list[list[int]] = []  # rows that take a turn together
+        self._turn = 0
+        self._known = torch.empty(0)
+        self._leaf: torch.Tensor | None = None
         self._passes: list[dict[str, torch.Tensor]] = []
+        self._chunks: list[list[int]] = []
 
     def __call__(
         self,
@@ -83,62 +91,135 @@ class UniqueRows:
             input_ids: (2B, L), winners first; attention_mask and labels likewise.
             rows: (2B,) number of the different row that each line holds, from 0.
         """
-        given = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
         first = torch.stack([(rows == r).nonzero()[0, 0] for r in range(int(rows.max()) + 1)])
-        lengths = attention_mask[first].sum(1).tolist()
-        chunks = list(length_sorted_chunks(lengths, self.pass_tokens))
+        given = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+        given = {name: value[first] for name, value in given.items()}
+        lengths = given["attention_mask"].sum(1).tolist()
+        if not self.groups:
+            pairs = list(zip(*(half.tolist() for half in rows.chunk(2)), strict=True))
+            self.groups = turns(pairs, len(lengths), lambda g: self._fits(lengths, g))
+            self._known = given["input_ids"].new_zeros((len(first), input_ids.shape[1] - 1))
+            self._known = self._known.float()
+        group = self.groups[self._turn]
+        found, routing = self._run_group(given, lengths, group)
+        where = torch.tensor(group, device=rows.device)
+        values = self._known.to(found.dtype).index_copy(0, where, found)
+        self._known = values.detach()
+        unread = torch.zeros_like(self._known)[rows]
+        return SimpleNamespace(
+            log_probs=values[rows],
+            entropy=unread,
+            mean_logits=unread,
+            is_top1=unread.bool(),
+            aux_loss=routing,
+        )
+
+    def backward(self) -> bool:
+        """Send the gradient on the log-probabilities through the model, pass by pass.
+
+        Returns:
+            Whether rows are left that have not had their turn.
+        """
+        if self._leaf is not None:
+            parts = list(zip(self._passes, self._chunks, strict=True))
+            owed = [self._leaf.grad[c, : p["input_ids"].shape[1] - 1] for p, c in parts]  # type: ignore[index]
+            if self.team is not None:
+                self.team.backward(self._passes, owed)
+            else:
+                for (part, _), gradient in zip(parts, owed, strict=True):
+                    self._run(part).log_probs.backward(gradient=gradient)
+        self._leaf = None
+        self._turn += 1
+        return self._turn < len(self.groups)
+
+    def _run_group(
+        self, given: dict[str, torch.Tensor], lengths: list[int], group: list[int]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return (R, L - 1) log-probabilities of a turn's rows, and the routing loss if any."""
+        self._chunks = list(length_sorted_chunks([lengths[r] for r in group], self.pass_tokens))
+        widths = [max(lengths[group[i]] for i in chunk) for chunk in self._chunks]
+        fits = self.team is None and self._fits(lengths, group)
+        mine = {name: value[group] for name, value in given.items()}
         self._passes = [
-            {
-                name: value[first[chunk], : max(lengths[i] for i in chunk)]
-                for name, value in given.items()
-            }
-            for chunk in chunks
+            {name: value[chunk, :width] for name, value in mine.items()}
+            for chunk, width in zip(self._chunks, widths, strict=True)
         ]
-        total = sum(p["input_ids"].numel() for p in self._passes)
-        fits = total <= self.token_budget and self.team is None
+        routing = None
         with torch.set_grad_enabled(fits and torch.is_grad_enabled()):
-            outs = self._run_all()
+            found = self._run_shared(mine, [lengths[r] for r in group])
+            if found is None:
+                found, routing = self._run_whole(mine["input_ids"].shape[1] - 1)
         if not fits:
-            self._leaves = [out.log_probs.requires_grad_() for out in outs]
-        order = torch.tensor([i for chunk in chunks for i in chunk], device=rows.device)
-        lines, width = order.argsort()[rows], input_ids.shape[1] - 1
-        fields = {n: _joined([getattr(out, n) for out in outs], width)[lines] for n in FIELDS}
-        routing = [out.aux_loss for out in outs if out.aux_loss is not None]
-        return SimpleNamespace(**fields, aux_loss=sum(routing) / len(routing) if routing else None)
+            self._leaf = found = found.detach().requires_grad_()
+        return found, routing
 
-    def backward(self) -> None:
-        """Send the gradient on the log-probabilities through the model, pass by pass."""
+    def _fits(self, lengths: Sequence[int], group: Sequence[int]) -> bool:
+        """Tell whether the budget holds the graph of some rows; a team's batch is not cut here."""
+        own = [lengths[r] for r in group]
+        chunks = length_sorted_chunks(own, self.pass_tokens)
+        padded = sum(max(own[i] for i in chunk) * len(chunk) for chunk in chunks)
+        return self.team is not None or padded <= self.token_budget
+
+    def _run_shared(self, mine: dict[str, torch.Tensor], lengths: list[int]) -> torch.Tensor | None:
+        """Return what `_run_whole` does from prompts that are read once, or None without gain."""
+        if not self.can_share:
+            return None
+        starts = (mine["labels"] != -100).int().argmax(1)
+        ids = mine["input_ids"].tolist()
+        sizes = zip(ids, starts.tolist(), lengths, strict=True)
+        rows = [(tuple(line[:start]), tuple(line[start:end])) for line, start, end in sizes]
+        if not worth_sharing(rows):
+            return None
+        order, found = [], []
+        for numbers, log_probs in shared_passes(self.model, rows, self.pass_tokens, 0):
+            order += numbers
+            found.append(at_place(log_probs, starts[numbers], mine["labels"].shape[1] - 1))
+        return torch.cat(found)[torch.tensor(order).argsort().to(starts.device)]
+
+    def _run_whole(self, width: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         if self.team is not None:
-            self.team.backward(self._passes, [leaf.grad for leaf in self._leaves])  # type: ignore[misc]
-            return
-        for leaf, part in zip(self._leaves, self._passes, strict=False):
-            self._run(part).log_probs.backward(gradient=leaf.grad)
-
-    def _run_all(self) -> list[Any]:
-        if self.team is None:
-            return [self._run(part) for part in self._passes]
-        found = self.team.forward(self._passes)
-        outs = []
-        for log_probs in found:
-            unread = torch.zeros_like(log_probs)
-            outs.append(
-                SimpleNamespace(
-                    log_probs=log_probs,
-                    entropy=unread,
-                    mean_logits=unread,
-                    is_top1=unread.bool(),
-                    aux_loss=None,
-                )
-            )
-        return outs
+            found, routing = self.team.forward(self._passes), []
+        else:
+            outs = [self._run(part) for part in self._passes]
+            found = [out.log_probs for out in outs]
+            routing = [out.aux_loss for out in outs if out.aux_loss is not None]
+        padded = torch.cat([torch.nn.functional.pad(p, (0, width - p.shape[1])) for p in found])
+        order = torch.tensor([i for chunk in self._chunks for i in chunk], device=padded.device)
+        return padded[order.argsort()], sum(routing) / len(routing) if routing else None
 
     def _run(self, part: dict[str, torch.Tensor]) -> Any:
         return self.model(**part, fused_lm_head=True, use_cache=False)
 
 
-def _joined(parts: Sequence[torch.Tensor], width: int) -> torch.Tensor:
-    """Return the rows of several (R, T) tensors below one another, padded to one width."""
-    return torch.cat([torch.nn.functional.pad(p, (0, width - p.shape[1])) for p in parts])
+def turns(
+    pairs: Sequence[tuple[int, int]], count: int, fits: Callable[[list[int]], bool]
+) -> list[list[int]]:
+    """Return rows in groups that no pair joins, as many rows together as fit.
+
+    Args:
+        pairs: numbers of two rows.
+        count: of rows.
+        fits: whether some rows may take their turn together.
+    """
+    owner = list(range(count))
+
+    def root(row: int) -> int:
+        while owner[row] != row:
+            row = owner[row]
+        return row
+
+    for a, b in pairs:
+        owner[root(b)] = root(a)
+    joined: dict[int, list[int]] = {}
+    for row in range(count):
+        joined.setdefault(root(row), []).append(row)
+    groups: list[list[int]] = []
+    for rows in joined.values():
+        if groups and fits([*groups[-1], *rows]):
+            groups[-1] = [*groups[-1], *rows]
+        else:
+            groups.append(rows)
+    return groups
 
 
 class UpdateTrainer(DPOTrainer):  # type: ignore[misc]
@@ -148,6 +229,7 @@ class UpdateTrainer(DPOTrainer):  # type: ignore[misc]
     pass_tokens = 16_384
     room = Room()
     team: Team | None = None
+    _unique: UniqueRows | None = None
 
     def _prepare_dataset(self, dataset: Any, *_: object, **__: object) -> Any:
         return dataset  # rows are token ids already
@@ -160,15 +242,20 @@ class UpdateTrainer(DPOTrainer):  # type: ignore[misc]
         num_items_in_batch: Any = None,
     ) -> Any:
         """Return TRL's loss, computed on unique rows."""
-        budget = self.room.at_most(self.token_budget)
-        share = max(1, budget // 4) if self.team else self.pass_tokens
-        self._unique = UniqueRows(model, budget, min(share, self.pass_tokens), self.team)
+        if self._unique is None:
+            budget = self.room.at_most(self.token_budget)
+            share = max(1, budget // 4) if self.team else self.pass_tokens
+            self._unique = UniqueRows(model, budget, min(share, self.pass_tokens), self.team)
         return super().compute_loss(self._unique, inputs, return_outputs, num_items_in_batch)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Run forward and backward, the second pass of chunked rows included."""
-        loss: torch.Tensor = super().training_step(*args, **kwargs)
-        self._unique.backward()
+        """Run forward and backward, turn by turn where the batch exceeds the token budget."""
+        self._unique = None
+        more = True
+        while more:
+            loss: torch.Tensor = super().training_step(*args, **kwargs)
+            more = self._unique.backward()  # type: ignore[attr-defined]
+        self._unique = None  # nothing of a step outlives it
         return loss
 
 
