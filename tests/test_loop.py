@@ -367,13 +367,13 @@ def test_update_and_adapter_settings_change_the_weights(
 
 
 def test_token_budget_bounds_memory(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A smaller token budget runs an update's passes again, one by one; the course stays."""
+    """A smaller token budget has an update's rows take turns; the course stays."""
     again = []
     inner = UniqueRows.backward
 
-    def count(self: UniqueRows) -> None:
-        again.extend(self._leaves)
-        inner(self)
+    def count(self: UniqueRows) -> bool:
+        again.extend(self.groups[1:])
+        return inner(self)
 
     monkeypatch.setattr(UniqueRows, "backward", count)
     settings = ("update.pairs=16", "sampling.samples=6", "sampling.max_new_tokens=30")

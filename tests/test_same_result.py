@@ -22,11 +22,12 @@ from trl.trainer.utils import add_fused_lm_head
 
 from ditto_hub.algorithm import decoding, head
 from ditto_hub.algorithm import policy as policy_module
+from ditto_hub.algorithm import update as update_module
 from ditto_hub.algorithm.base_model import load_base
 from ditto_hub.algorithm.policy import Policy
 from ditto_hub.algorithm.rollout import Rollout
-from ditto_hub.algorithm.update import UniqueRows
-from ditto_hub.config import Sampling, Update
+from ditto_hub.algorithm.update import UniqueRows, turns
+from ditto_hub.config import LOSSES, Sampling, Update
 
 Tiny = Callable[[str], Path]
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
@@ -93,7 +94,7 @@ def test_rows_that_leave_change_nothing(
     """Ended rows leave the batch or stay to its end: the others draw the same tokens."""
     policy = make(dtype)
     fast = policy.sample(PROMPTS, SEEDS, Sampling(), cap)
-    monkeypatch.setattr(policy_module, "LEAVE_AT", 0.0)
+    monkeypatch.setattr(policy_module, "LEAVE", False)
     slow = policy.sample(PROMPTS, SEEDS, Sampling(), cap)
     assert [r.token_ids for mine in slow for r in mine] == [
         r.token_ids for mine in fast for r in mine
@@ -213,13 +214,76 @@ def test_passes_change_no_gradient(
 
 
 def test_rows_within_the_budget_run_once(make: Callable[..., Policy]) -> None:
-    """Only a batch that exceeds the token budget pays for a second forward pass."""
+    """Only demonstrations whose rows exceed the token budget pay for a second forward pass."""
     policy = make()
     policy.pass_tokens = 20
-    once = _forwards(policy, budget=16_384)
-    twice = _forwards(policy, budget=20)
-    assert len(twice) == 2 * len(once)
+    once = _forwards(policy, budget=16_384, share=False)
+    in_turns = _forwards(policy, budget=50, share=False)
+    twice = _forwards(policy, budget=20, share=False)
+    assert sum(in_turns) < 1.2 * sum(once)  # a little more padding
+    assert sum(twice) > 1.8 * sum(once)
     assert max(twice) <= 20
+
+
+@dtypes
+@pytest.mark.parametrize("family", ["llama3", "mistral", "qwen3", "gemma", "phi3", "smollm2"])
+@pytest.mark.parametrize("pass_tokens", [16, 2**31])
+def test_a_shared_prompt_changes_no_gradient(
+    make: Callable[..., Policy], dtype: str, family: str, pass_tokens: int
+) -> None:
+    """A prompt read once for all its rows, or with each: the same loss and the same gradient."""
+    policy = make(dtype, family)
+    policy.pass_tokens = pass_tokens
+    shared, shared_grads = ours(policy, Update(sft_weight=0.3), ROWS)
+    with _unshared():
+        whole, whole_grads = ours(policy, Update(sft_weight=0.3), ROWS)
+    assert shared == pytest.approx(whole, rel=SCORE[dtype])
+    assert gap(shared_grads, whole_grads) < GRADIENT[dtype]
+
+
+@dtypes
+@pytest.mark.parametrize("family", ["llama3", "mistral", "qwen3", "gemma", "phi3", "smollm2"])
+def test_a_shared_prompt_scores_the_same(
+    make: Callable[..., Policy], dtype: str, family: str
+) -> None:
+    """A row's log-probability is the same, its prompt read with it or once for several."""
+    policy = make(dtype, family)
+    rows = [(r.prompt_ids, r.completion_ids) for r in ROWS]
+    shared = policy.log_probs(rows)
+    policy.can_share = False
+    assert shared == pytest.approx(policy.log_probs(rows), rel=SCORE[dtype])
+
+
+def test_a_shared_prompt_runs_once(make: Callable[..., Policy]) -> None:
+    """The tokens that run are each prompt's and each completion's, and one more a row."""
+    policy = make()
+    run = _forwards(policy, budget=16_384)
+    prompts = {r.prompt_ids for r in ROWS}
+    used = {i for p in PAIRS for i in (p.winner, p.loser)}
+    least = sum(len(p) - 1 for p in prompts) + sum(1 + len(ROWS[i].completion_ids) for i in used)
+    padding = sum(run) - least
+    assert 0 <= padding < least
+    assert sum(run) < sum(_forwards(policy, budget=16_384, share=False))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_turns_change_no_loss(make: Callable[..., Policy], loss: str) -> None:
+    """Demonstrations that take turns, whatever the loss: the gradient of all at once."""
+    policy = make()
+    update = Update(loss=loss, sft_weight=0.3)
+    whole, whole_grads = ours(policy, update, ROWS)
+    with _budget(50), _unshared():
+        cut, cut_grads = ours(policy, update, ROWS)
+    assert cut == pytest.approx(whole, rel=1e-5)
+    assert gap(cut_grads, whole_grads) < GRADIENT["float32"]
+
+
+def test_a_turn_holds_whole_demonstrations() -> None:
+    """Rows that pairs join stay together; others share a turn as long as they fit."""
+    pairs = [(0, 1), (2, 3), (1, 4)]
+    assert turns(pairs, 5, lambda group: len(group) <= 5) == [[0, 1, 4, 2, 3]]
+    assert turns(pairs, 5, lambda group: len(group) <= 4) == [[0, 1, 4], [2, 3]]
+    assert turns([], 3, lambda group: len(group) <= 2) == [[0, 1], [2]]
 
 
 @pytest.mark.parametrize("copies", [1, 6])
@@ -255,12 +319,20 @@ def _spread_out(policy: Policy, rows: list[Rollout]) -> None:
     policy.model.zero_grad(set_to_none=True)
 
 
-def _forwards(policy: Policy, budget: int) -> list[int]:
+@contextlib.contextmanager
+def _unshared() -> Iterator[None]:
+    """Have every row read its own prompt."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(update_module, "can_share", lambda config: False)
+        yield
+
+
+def _forwards(policy: Policy, budget: int, share: bool = True) -> list[int]:
     sizes: list[int] = []
     hook = policy.model.get_input_embeddings().register_forward_hook(
         lambda _, given, __: sizes.append(given[0].numel())
     )
-    with _budget(budget):
+    with _budget(budget), contextlib.nullcontext() if share else _unshared():
         ours(policy, Update(), ROWS)
     hook.remove()
     return sizes

@@ -84,7 +84,7 @@ def length_sorted_chunks(lengths: Sequence[int], token_budget: int) -> Iterator[
 class BufferedLayer(DynamicLayer):  # type: ignore[misc]
     """A layer's cached keys and values, with room for tokens to come.
 
-    The library's own copies all of them for every token.
+    The library's own copies all of them for every token, and again when a row leaves.
     """
 
     keys: torch.Tensor
@@ -92,7 +92,7 @@ class BufferedLayer(DynamicLayer):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self.buffers: list[torch.Tensor] = []  # keys' and values', (R, H, room, D)
+        self.buffers: list[torch.Tensor] = []  # keys' and values', (rows' room, H, room, D)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
@@ -100,18 +100,18 @@ class BufferedLayer(DynamicLayer):  # type: ignore[misc]
         """Add the newest tokens' keys and values, (R, H, T, D), and return all."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        before = self.get_seq_length()
+        before, rows = self.get_seq_length(), key_states.shape[0]
         now = before + key_states.shape[-2]
         news = (key_states, value_states)
         if not self.buffers or now > self.buffers[0].shape[-2]:
             room = -(-now // CACHE_BLOCK) * CACHE_BLOCK
             grown = [new.new_empty((*new.shape[:-2], room, new.shape[-1])) for new in news]
             for small, large in zip(self.buffers, grown, strict=False):
-                large[..., :before, :] = small[..., :before, :]
+                large[..., :before, :] = small[:rows, :, :before]
             self.buffers = grown
         for buffer, new in zip(self.buffers, news, strict=True):
-            buffer[..., before:now, :] = new
-        self.keys, self.values = (buffer[..., :now, :] for buffer in self.buffers)
+            buffer[:rows, :, before:now] = new
+        self.keys, self.values = (buffer[:rows, :, :now] for buffer in self.buffers)
         return self.keys, self.values
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
@@ -120,6 +120,39 @@ class BufferedLayer(DynamicLayer):  # type: ignore[misc]
         self.buffers = [buffer[indices] for buffer in self.buffers]
         if length:
             self.keys, self.values = (buffer[..., :length, :] for buffer in self.buffers)
+
+    def move_rows(self, places: torch.Tensor, sources: torch.Tensor, count: int) -> None:
+        """Keep the first `count` rows, some of them replaced by later ones."""
+        length = self.get_seq_length()
+        for buffer in self.buffers:
+            buffer[places, :, :length] = buffer[sources, :, :length]
+        self.keys, self.values = (buffer[:count, :, :length] for buffer in self.buffers)
+
+
+def survivors(left: torch.Tensor) -> torch.Tensor:
+    """Return which rows stay, in an order that moves few: later ones take the place of the ended.
+
+    Args:
+        left: (R,) whether a row stays.
+    """
+    count = int(left.sum())
+    keep = torch.arange(count, device=left.device)
+    keep[~left[:count]] = left[count:].nonzero()[:, 0] + count
+    return keep
+
+
+def drop_rows(cache: DynamicCache, keep: torch.Tensor) -> None:
+    """Take ended rows out of a cache.
+
+    Args:
+        keep: of `survivors`.
+    """
+    places = (keep != torch.arange(len(keep), device=keep.device)).nonzero()[:, 0]
+    for layer in cache.layers:
+        if isinstance(layer, BufferedLayer):
+            layer.move_rows(places, keep[places], len(keep))
+        else:
+            layer.batch_select_indices(keep)
 
 
 def roomy_cache(config: Any) -> DynamicCache:

@@ -29,21 +29,24 @@ from ditto_hub.algorithm.decoding import (
     Drawn,
     cache_argument,
     collect,
+    drop_rows,
     inverse_cdf,
     length_sorted_chunks,
     pad_rows,
     pass_tokens,
     roomy_cache,
+    survivors,
     uniforms,
     warpers,
 )
 from ditto_hub.algorithm.head import put_head
 from ditto_hub.algorithm.memory import Room, parts
+from ditto_hub.algorithm.prefix import can_share, shared_passes, worth_sharing
 from ditto_hub.algorithm.team import Team
 from ditto_hub.config import Lora, Sampling
 from ditto_hub.errors import BaseModelError
 
-LEAVE_AT = 0.9  # share of rows under way at which the ended ones leave: leaving costs a copy
+LEAVE = True  # ended rows leave the batch
 Tensors = dict[str, torch.Tensor]
 Sequences = Sequence[tuple[Sequence[int], Sequence[int]]]
 
@@ -74,6 +77,7 @@ class Policy:
         self.room = Room()
         self.team: Team | None = None
         self._cache_argument = cache_argument(model)
+        self.can_share = can_share(model.config)
         targets = lora_targets(model, lora.targets)
         self._forward = model.__dict__.get("forward")
         self._head = put_head(model)
@@ -205,9 +209,9 @@ class Policy:
             n_left = int(left.sum())
             if n_left == 0 or t == cap - 1:
                 break
-            if n_left <= LEAVE_AT * len(alive):  # rows that have ended leave the batch
-                keep = left.nonzero()[:, 0]
-                cache.batch_select_indices(keep)
+            if LEAVE and n_left < len(alive):  # rows that have ended leave the batch
+                keep = survivors(left)
+                drop_rows(cache, keep)
                 alive, token, mask, position = (x[keep] for x in (alive, token, mask, position))
             mask = torch.cat([mask, mask.new_ones(len(alive), 1)], 1)
             step = {"input_ids": token[:, None], "attention_mask": mask}
@@ -226,24 +230,30 @@ class Policy:
     def _merged(self) -> Iterator[None]:
         """Decode from weights with the adapter added in float32; put the same tensors back after.
 
-        In lower precision the sum would round the adapter away, so there it stays beside.
+        Inside, the layers stand in the model without PEFT's around them. In lower precision the
+        sum would round the adapter away, so there it stays beside.
         """
-        layers = [m for m in self.model.modules() if isinstance(m, LoraLayer)]
-        kept = [(m, m.get_base_layer().weight.data) for m in layers]
+        layers = [(n, m) for n, m in self.model.named_modules() if isinstance(m, LoraLayer)]
+        kept = [(m.get_base_layer(), m.get_base_layer().weight.data) for _, m in layers]
         if any(weight.dtype != torch.float32 for _, weight in kept):
             yield
             return
-        active = "default" in self.model.active_adapters and not layers[0].disable_adapters
+        active = "default" in self.model.active_adapters and not layers[0][1].disable_adapters
+        places = [(self.model.get_submodule(n.rpartition(".")[0]), n) for n, _ in layers]
         try:
-            if active:
-                for module, weight in kept:
-                    delta = module.get_delta_weight("default")
-                    module.get_base_layer().weight.data = weight + delta
-            with self.model.disable_adapter() if active else contextlib.nullcontext():
-                yield
+            for (parent, name), (_, module), (base, weight) in zip(
+                places, layers, kept, strict=True
+            ):
+                if active:
+                    base.weight.data = weight + module.get_delta_weight("default")
+                setattr(parent, name.rpartition(".")[2], base)
+            yield
         finally:
-            for module, weight in kept:
-                module.get_base_layer().weight.data = weight
+            for (parent, name), (_, module), (base, weight) in zip(
+                places, layers, kept, strict=True
+            ):
+                setattr(parent, name.rpartition(".")[2], module)
+                base.weight.data = weight
 
     # ---- scoring -------------------------------------------------------------------------------
 
@@ -271,8 +281,13 @@ class Policy:
     def _log_probs(self, rows: Sequences, size: int) -> list[float]:
         self.model.eval()
         scores = [0.0] * len(rows)
-        whole = [(*p, *c) for p, c in rows]
         at_most = self.room.at_most(size)
+        if self.can_share and worth_sharing(rows):
+            for chunk, found in shared_passes(self.model, rows, at_most, self.format.pad_id):
+                for i, value in zip(chunk, found.double().sum(1).tolist(), strict=True):
+                    scores[i] = value
+            return scores
+        whole = [(*p, *c) for p, c in rows]
         for chunk in length_sorted_chunks([len(w) for w in whole], at_most):
             ids, mask = pad_rows([whole[i] for i in chunk], self.format.pad_id)
             labels = ids.masked_fill(mask == 0, -100)
