@@ -276,7 +276,8 @@ class Policy:
             return []
         lengths = [len(p) + len(c) for p, c in rows]
         size = min(token_budget, self.pass_tokens, max(lengths) * len(rows))
-        return self.room.with_tokens(lambda: self._log_probs(rows, size), size, max(lengths))
+        with self._merged():
+            return self.room.with_tokens(lambda: self._log_probs(rows, size), size, max(lengths))
 
     def _log_probs(self, rows: Sequences, size: int) -> list[float]:
         self.model.eval()
