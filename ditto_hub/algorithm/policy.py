@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft import set_peft_model_state_dict as load_adapter_tensors
-from peft.tuners.lora import LoraLayer
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from transformers.cache_utils import DynamicCache
@@ -39,8 +38,10 @@ from ditto_hub.algorithm.decoding import (
     uniforms,
     warpers,
 )
+from ditto_hub.algorithm.graph_decoding import FixedDecoder
 from ditto_hub.algorithm.head import put_head
 from ditto_hub.algorithm.memory import Room, parts
+from ditto_hub.algorithm.merging import merged, ready_to_decode
 from ditto_hub.algorithm.prefix import can_share, shared_passes, worth_sharing
 from ditto_hub.algorithm.team import Team
 from ditto_hub.config import Lora, Sampling
@@ -78,6 +79,7 @@ class Policy:
         self.team: Team | None = None
         self._cache_argument = cache_argument(model)
         self.can_share = can_share(model.config)
+        self.fixed_buffers = self.device.type == "cuda" and self.can_share
         targets = lora_targets(model, lora.targets)
         self._forward = model.__dict__.get("forward")
         self._head = put_head(model)
@@ -170,7 +172,7 @@ class Policy:
         """Draw one group of rows; returns each with its prompt's number."""
         owner = [k for k, (_, mine) in enumerate(part) for _ in mine]
         draws = torch.stack([uniforms(s, cap) for _, mine in part for s in mine])
-        with self._merged():
+        with ready_to_decode(self.model):
             drawn = self._decode([prompts[i] for i, _ in part], owner, draws, sampling, cap)
         return [(part[k][0], row) for k, row in zip(owner, drawn, strict=True)]
 
@@ -194,6 +196,8 @@ class Policy:
         stop = torch.tensor(sorted(self.format.stop_ids), device=self.device)
         warp = warpers(sampling)
         draws = draws.to(self.device)
+        if self.fixed_buffers:
+            return FixedDecoder(self._next_logits, cache, mask, draws, warp, stop).run(logits)
         alive = torch.arange(len(owner), device=self.device)
         tokens = torch.full((len(owner), cap), -1, dtype=torch.long, device=self.device)
         log_probs = torch.zeros(len(owner), dtype=torch.float64, device=self.device)
@@ -226,35 +230,6 @@ class Policy:
         logits: torch.Tensor = out.logits[:, -1].float()
         return logits
 
-    @contextlib.contextmanager
-    def _merged(self) -> Iterator[None]:
-        """Decode from weights with the adapter added in float32; put the same tensors back after.
-
-        Inside, the layers stand in the model without PEFT's around them. In lower precision the
-        sum would round the adapter away, so there it stays beside.
-        """
-        layers = [(n, m) for n, m in self.model.named_modules() if isinstance(m, LoraLayer)]
-        kept = [(m.get_base_layer(), m.get_base_layer().weight.data) for _, m in layers]
-        if any(weight.dtype != torch.float32 for _, weight in kept):
-            yield
-            return
-        active = "default" in self.model.active_adapters and not layers[0][1].disable_adapters
-        places = [(self.model.get_submodule(n.rpartition(".")[0]), n) for n, _ in layers]
-        try:
-            for (parent, name), (_, module), (base, weight) in zip(
-                places, layers, kept, strict=True
-            ):
-                if active:
-                    base.weight.data = weight + module.get_delta_weight("default")
-                setattr(parent, name.rpartition(".")[2], base)
-            yield
-        finally:
-            for (parent, name), (_, module), (base, weight) in zip(
-                places, layers, kept, strict=True
-            ):
-                setattr(parent, name.rpartition(".")[2], module)
-                base.weight.data = weight
-
     # ---- scoring -------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -276,7 +251,7 @@ class Policy:
             return []
         lengths = [len(p) + len(c) for p, c in rows]
         size = min(token_budget, self.pass_tokens, max(lengths) * len(rows))
-        with self._merged():
+        with merged(self.model):
             return self.room.with_tokens(lambda: self._log_probs(rows, size), size, max(lengths))
 
     def _log_probs(self, rows: Sequences, size: int) -> list[float]:
