@@ -1,14 +1,16 @@
 """Seconds of a whole run at the paper's settings on the GPU at hand, and the distance to the floor.
 
-    python benchmarks/gpu.py                            three shapes
-    python benchmarks/gpu.py --shapes mistral-7b --ways ours,static,continuous
-    python benchmarks/gpu.py --shapes tiny              the same on a CPU, to see that it runs
+    python benchmarks/gpu.py --out gpu.json             three shapes, under ten minutes
+    python benchmarks/gpu.py --shapes mistral-7b        one of them
+    python benchmarks/gpu.py --shapes tiny --lengths 12,24 --demo-tokens 20     on a CPU: it runs
 
 Random weights in the real shapes, bfloat16 on CUDA, so nothing is downloaded and no sample ends by
 itself: every one has exactly the length asked for. Each kind of work is timed as the run does it (a
 whole sampling, three steps of each kind of training after one to warm up, one pass of scoring) and
 counted as often as a run with 7 demonstrations, 10 samples, 4 rounds and 40 updates of 24 pairs
-does it, candidates and their samples included.
+does it, candidates and their samples included, with preset `paper`'s token budget. Every shape has
+a process of its own, so that none holds another's memory and one that fails costs no other. Other
+ways to sample are timed last, at the first length alone.
 
 The floor is counted, not measured: a decoding step reads the weights and the cache once at the
 data sheet's bandwidth, a trained token costs 4 operations a weight (the base is frozen), a scored
@@ -20,8 +22,12 @@ No GPU was at hand when this was written: it has run on a CPU with small shapes 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
+import subprocess
+import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -41,13 +47,15 @@ from ditto_hub.algorithm.rollout import Rollout
 from ditto_hub.algorithm.steps import Stepper, schedule
 from ditto_hub.algorithm.update import dpo_trainer, pair_batch
 from ditto_hub.algorithm.warm_start import sft_batch, sft_trainer
-from ditto_hub.config import Lora, Sampling, Update
+from ditto_hub.config import Lora, Sampling, preset
 from ditto_hub.devices import DEVICES, Device
 from ditto_hub.shapes import BaseShape
 
 DEMOS, SAMPLES, ROUNDS, STEPS, SFT_STEPS, SFT_ROWS = 7, 10, 4, 40, 30, 4
 DRAWS = ROUNDS + 2  # the last round's candidate and sft-long are sampled too
 DEMO_TOKENS = 300  # of a demonstration's completion
+SHAPE_S = 190  # seconds after which a shape's process is ended
+TARGETS = {"total_s": 60.0, "over": 2.0, "peak_bytes": 40e9}  # of 7 B on an H200, 350 tokens
 EARLIER = sum(DEMOS + DEMOS * SAMPLES * min(t, ROUNDS) for t in range(DRAWS))  # rows scored anew
 
 
@@ -68,6 +76,14 @@ MODELS = {
     "tiny": Model("mistral", BaseShape(2, 64, 128, 4, 2, 16, 1024)),
 }
 
+SHEETS = {
+    **DEVICES,
+    "h100": replace(
+        DEVICES["h200"], name="h100", words="H100 SXM, 80 GB", memory_bytes=80 * 10**9,
+        bandwidth=3.35e12,
+    ),
+}  # fmt: skip
+
 
 class Bench:
     """One model on the device, with everything a run does to it.
@@ -83,7 +99,8 @@ class Bench:
         tokenizer = AutoTokenizer.from_pretrained(pocket.resolve("pocket"))
         self.policy = Policy(random_model(MODELS[name], device), tokenizer, Lora(), 0, BASE)
         self.policy.format.stop_ids = (2**31 - 1,)  # no sample ends by itself
-        self.update = Update()
+        self.policy.fixed_buffers = True  # as a GPU has them, so that a CPU tries the same code
+        self.update = preset("paper").update
         self.demos = [r for r in rows(DEMOS, demo_tokens, samples=0) if r.round < 0]
 
     def sample(self, length: int) -> list[Rollout]:
@@ -97,15 +114,27 @@ class Bench:
             for row in mine
         ]
 
-    def generate(self, length: int, implementation: str) -> None:
-        """Draw with the library's `generate` and a cache of its own, or `generate_batch`."""
+    def another_way(self, length: int, way: str) -> None:
+        """Draw without replaying, or with the library's `generate` or `generate_batch`."""
+        if way == "launched":
+            kept, self.policy.fixed_buffers = self.policy.fixed_buffers, False
+            try:
+                self.sample(length)
+            finally:
+                self.policy.fixed_buffers = kept
+            return
         prompts = [r.prompt_ids for r in self.demos for _ in range(SAMPLES)]
         settings = GenerationConfig(
-            do_sample=True, top_k=0, max_new_tokens=length, pad_token_id=0, eos_token_id=-1
+            do_sample=True,
+            top_k=0,
+            max_new_tokens=length,
+            pad_token_id=0,
+            cache_implementation=None if way == "continuous" else way,
+            disable_compile=True,  # ZeroGPU forbids it
         )
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            if implementation == "continuous":
+            if way == "continuous":
                 inputs = [list(p) for p in prompts]
                 self.policy.model.get_base_model().generate_batch(
                     inputs=inputs, generation_config=settings
@@ -116,8 +145,6 @@ class Bench:
                 input_ids=ids.to(self.device),
                 attention_mask=mask.to(self.device),
                 generation_config=settings,
-                cache_implementation=implementation,
-                disable_compile=True,  # ZeroGPU forbids it
             )
 
     def supervised_step(self) -> Callable[[], Any]:
@@ -138,7 +165,8 @@ class Bench:
 
     def score(self, drawn: list[Rollout]) -> None:
         """Score a sampling's rows once."""
-        self.policy.log_probs([(r.prompt_ids, r.completion_ids) for r in drawn])
+        pairs = [(r.prompt_ids, r.completion_ids) for r in drawn]
+        self.policy.log_probs(pairs, self.update.token_budget)
 
     def _stepper(self) -> Stepper:
         return Stepper(
@@ -148,6 +176,7 @@ class Bench:
             schedule=schedule("constant", 0.0, 1),
             max_grad_norm=1.0,
             seed=0,
+            token_budget=self.update.token_budget,
         )
 
 
@@ -197,58 +226,79 @@ class Clock:
         return (time.perf_counter() - began) / times, peak
 
 
-def measure(name: str, given: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """Return seconds a stage, floor and peak memory of one model, for each sample length."""
+def measure(
+    name: str, given: argparse.Namespace, device: torch.device, keep: Callable[[Any], None]
+) -> None:
+    """Time one model's stages for each sample length, floor and peak memory beside them.
+
+    Args:
+        name: of MODELS.
+        given: the command's arguments.
+        device: to run on.
+        keep: is handed what has been found so far.
+    """
     began = time.perf_counter()
     bench, clock = Bench(name, device, given.demo_tokens), Clock(device)
     found: dict[str, Any] = {"build_s": round(time.perf_counter() - began, 1), "lengths": {}}
     supervised = bench.supervised_step()
     supervised()
-    sft_s, sft_peak = clock(supervised, 3)
-    bench.sample(4)
+    bench.score(bench.sample(4))
+    sft = clock(supervised, 3)
     for length in given.lengths:
-        drawn: list[Rollout] = []
-        sample_s, sample_peak = clock(lambda n=length, d=drawn: d.extend(bench.sample(n)))
-        score_s, score_peak = clock(lambda d=drawn: bench.score(d))
-        update, tokens = bench.update_step(drawn)
-        update()
-        update_s, update_peak = clock(update, 3)
-        stages = {
-            "warm-start": SFT_STEPS * sft_s,
-            "sampling": ROUNDS * sample_s,
-            "scoring under the reference": ROUNDS * score_s,
-            "update": STEPS * update_s,
-            "sft-long": STEPS * sft_s,
-            "candidates' samples": (DRAWS - ROUNDS) * (sample_s + score_s),
-            "implicit order of earlier samples": EARLIER / (DEMOS * SAMPLES) * score_s,
-        }
-        peaks = {"sft": sft_peak, "sampling": sample_peak, "scoring": score_peak}
-        peaks["update"] = update_peak
-        lower = floors(MODELS[name].shape, given.sheet, given.demo_tokens, length, tokens)
-        found["lengths"][str(length)] = {
-            "stages": {
-                k: {"s": round(v, 3), "floor_s": round(lower[k], 3), "over": _over(v, lower[k])}
-                for k, v in stages.items()
-            },
-            "total_s": round(sum(stages.values()), 2),
-            "floor_s": round(sum(lower.values()), 2),
-            "peak_bytes": peaks,
-            "ways": other_ways(bench, clock, given.ways, length) | {"ours": round(sample_s, 3)},
-        }
-    return found
-
-
-def other_ways(bench: Bench, clock: Clock, ways: list[str], length: int) -> dict[str, Any]:
-    """Return the seconds of one sampling done another way, or why it could not be done."""
-    told: dict[str, Any] = {}
-    for way in ways:
-        if way == "ours":
-            continue
+        found["lengths"][str(length)] = stages(bench, clock, sft, MODELS[name].shape, given, length)
+        keep(found)
+    first = given.lengths[0]
+    ways = {"ours": found["lengths"][str(first)]["one_sampling_s"]}
+    found["ways"] = ways
+    for way in given.ways:
         try:
-            told[way] = round(clock(lambda w=way: bench.generate(length, w))[0], 3)
+            ways[way] = round(clock(lambda w=way: bench.another_way(first, w))[0], 3)
         except (RuntimeError, ValueError, TypeError, AttributeError, ImportError) as error:
-            told[way] = f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
-    return told
+            ways[way] = f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
+        keep(found)
+
+
+def stages(
+    bench: Bench,
+    clock: Clock,
+    sft: tuple[float, int],
+    shape: BaseShape,
+    given: argparse.Namespace,
+    length: int,
+) -> dict[str, Any]:
+    """Return a whole run's seconds at one length of samples, stage by stage."""
+    drawn: list[Rollout] = []
+    sample_s, sample_peak = clock(lambda: drawn.extend(bench.sample(length)))
+    score_s, score_peak = clock(lambda: bench.score(drawn))
+    update, tokens = bench.update_step(drawn)
+    update()
+    update_s, update_peak = clock(update, 3)
+    lower = floors(shape, given.sheet, given.demo_tokens, length, tokens)
+    seconds = {
+        "warm-start": SFT_STEPS * sft[0],
+        "sampling": ROUNDS * sample_s,
+        "scoring under the reference": ROUNDS * score_s,
+        "update": STEPS * update_s,
+        "sft-long": STEPS * sft[0],
+        "candidates' samples": (DRAWS - ROUNDS) * (sample_s + score_s),
+        "implicit order of earlier samples": EARLIER / (DEMOS * SAMPLES) * score_s,
+    }
+    return {
+        "stages": {
+            k: {"s": round(v, 3), "floor_s": round(lower[k], 3), "over": _over(v, lower[k])}
+            for k, v in seconds.items()
+        },
+        "total_s": round(sum(seconds.values()), 2),
+        "floor_s": round(sum(lower.values()), 2),
+        "one_sampling_s": round(sample_s, 3),
+        "peak_bytes": {
+            "sft": sft[1],
+            "sampling": sample_peak,
+            "scoring": score_peak,
+            "update": update_peak,
+        },
+        "smaller_batches": [notice.message for notice in bench.policy.room.notices()],
+    }
 
 
 def floors(
@@ -282,58 +332,100 @@ def data_sheet(device: torch.device) -> Device:
     if device.type != "cuda":
         return DEVICES["cpu-basic"]
     name = torch.cuda.get_device_name(device).lower()
-    marks = {"h200": "h200", "rtx pro 6000": "rtx-pro-6000", "a100": "a100-large", "l40s": "l40sx1",
-             "a10g": "a10g-small", "l4": "l4x1", "t4": "t4-small"}  # fmt: skip
+    marks = {"h200": "h200", "h100": "h100", "rtx pro 6000": "rtx-pro-6000", "a100": "a100-large",
+             "l40s": "l40sx1", "a10g": "a10g-small", "l4": "l4x1", "t4": "t4-small"}  # fmt: skip
     found = next((sheet for mark, sheet in marks.items() if mark in name), None)
     if found is None:
-        raise SystemExit(f"No data sheet for {name!r}; say --sheet {'|'.join(DEVICES)}.")
-    return DEVICES[found]
+        raise SystemExit(f"No data sheet for {name!r}; say --sheet {'|'.join(SHEETS)}.")
+    return SHEETS[found]
 
 
 def show(found: dict[str, Any]) -> None:
     """Print the table against the floor."""
     for name, case in found["models"].items():
-        for length, told in case["lengths"].items():
+        for length, told in case.get("lengths", {}).items():
             print(f"\n{name}, samples of {length} tokens, {found['device']}")
             for stage, line in told["stages"].items():
+                far = "" if line["over"] <= TARGETS["over"] else "  more than twice"
                 print(f"  {stage:36} {line['s']:9.2f} s  floor {line['floor_s']:8.2f}"
-                      f"  {line['over']:6.3g} times")  # fmt: skip
+                      f"  {line['over']:6.3g} times{far}")  # fmt: skip
             print(f"  {'in all':36} {told['total_s']:9.2f} s  floor {told['floor_s']:8.2f}")
-            peak = max(told["peak_bytes"].values()) / 1e9
-            print(f"  peak memory {peak:.1f} GB; one sampling, s: {told['ways']}")
+            peaks = ", ".join(f"{k} {v / 1e9:.1f}" for k, v in told["peak_bytes"].items())
+            print(f"  peak memory, GB: {peaks}", *told["smaller_batches"])
+        print(f"  one sampling, seconds: {case.get('ways', {})}")
+        if "error" in case:
+            print(f"  {name} stopped: {case['error']}")
+
+
+def header(given: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """Return what the figures were made on."""
+    cuda = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else "CPU",
+        "sheet": given.sheet.name,
+        "date": datetime.date.today().isoformat(),
+        "machine": machine() | {"dtype": "bfloat16" if cuda else "float32"},
+        "targets": TARGETS,
+        "models": {},
+    }
+
+
+def each_alone(names: list[str], found: dict[str, Any], keep: Callable[[Any], None]) -> None:
+    """Measure every shape in a process of its own, with this command's other arguments."""
+    others = [a for a in sys.argv[1:] if not a.startswith(("--shapes=", "--out="))]
+    for flag in ("--shapes", "--out"):
+        if flag in others:
+            place = others.index(flag)
+            del others[place : place + 2]
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            out, error = Path(folder) / f"{name}.json", ""
+            command = [sys.executable, __file__, *others, "--shapes", name, "--out", str(out)]
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            try:
+                done = subprocess.run(command, stdout=subprocess.DEVNULL, timeout=SHAPE_S)
+                error = f"exit status {done.returncode}" if done.returncode else ""
+            except subprocess.TimeoutExpired:
+                error = f"ended after {SHAPE_S} s"
+            case = {}
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                case = json.loads(out.read_text("utf-8"))["models"][name]
+            found["models"][name] = case | ({"error": error} if error else {})
+            keep(found)
 
 
 def main() -> None:
-    """Measure the shapes asked for and print JSON."""
+    """Measure the shapes asked for and print the table, then JSON."""
     parser = argparse.ArgumentParser(description="A whole run on a GPU against its floor.")
     parser.add_argument("--shapes", default="smollm2-360m,qwen3-4b,mistral-7b")
     parser.add_argument("--lengths", default="350,1024", help="tokens of a sample")
-    parser.add_argument("--ways", default="ours", help="also static, dynamic, continuous")
-    parser.add_argument("--sheet", choices=list(DEVICES), help="default told from the GPU's name")
+    parser.add_argument("--ways", default="launched,static,continuous", help="or none")
+    parser.add_argument("--sheet", choices=list(SHEETS), help="default told from the GPU's name")
     parser.add_argument("--demo-tokens", type=int, default=DEMO_TOKENS)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     given.lengths = [int(n) for n in given.lengths.split(",")]
-    given.ways = given.ways.split(",")
-    given.sheet = DEVICES[given.sheet] if given.sheet else data_sheet(device)
-    cuda = device.type == "cuda"
-    found: dict[str, Any] = {
-        "device": torch.cuda.get_device_name(device) if cuda else "CPU",
-        "sheet": given.sheet.name,
-        "date": datetime.date.today().isoformat(),
-        "machine": machine() | {"dtype": "bfloat16" if cuda else "float32"},
-        "models": {},
-    }
-    for name in given.shapes.split(","):
-        found["models"][name] = measure(name, given, device)
-        if cuda:
-            torch.cuda.empty_cache()
+    given.ways = [] if given.ways == "none" else given.ways.split(",")
+    given.sheet = SHEETS[given.sheet] if given.sheet else data_sheet(device)
+    found = header(given, device)
+
+    def keep(found: dict[str, Any]) -> None:
+        if given.out:
+            given.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+    names = given.shapes.split(",")
+    if len(names) > 1:
+        each_alone(names, found, keep)
+    else:
+
+        def noted(case: dict[str, Any]) -> None:
+            found["models"][names[0]] = case
+            keep(found)
+
+        measure(names[0], given, device, noted)
     show(found)
-    text = json.dumps(found, indent=1)
-    print(text)
-    if given.out:
-        given.out.write_text(text + "\n", encoding="utf-8")
+    print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -56,8 +56,8 @@ def full() -> list[Job]:
     jobs += [
         ("sampling", "pocket", lambda: speed_sampling.measure("pocket", 160, 5, 40)),
         ("sampling", "20M, 64 tokens", lambda: speed_sampling.measure("20M", 64, 3, 60)),
-        ("run", "pocket", lambda: speed_run.measure("pocket", 4, 10, 30, 160, turns=3)),
-        ("run", "26M, 256 tokens", lambda: speed_run.measure("26M", 2, 2, 2, 256)),
+        ("run", "pocket", lambda: speed_run.measure("pocket", 4, 10, 30, 160)),
+        ("run", "26M, 256 tokens", lambda: speed_run.measure("26M", 1, 2, 2, 256)),
         ("memory", "update", lambda: speed_update.memory("pocket", 7, 96)),
         ("memory", "update, 20M", lambda: speed_update.memory("20M", 7, 48)),
         ("memory", "sampling", lambda: speed_sampling.memory("pocket", 160)),

@@ -296,6 +296,18 @@ def test_log_probs_by_hand(tiny: Tiny, family: str) -> None:
     assert policy.log_probs(ROWS) == pytest.approx(by_hand, rel=1e-5)
 
 
+def test_scoring_runs_more_at_a_time_than_training(policy: Policy) -> None:
+    """Passes without gradients hold four times the budget's tokens, and no more."""
+    sizes: list[int] = []
+    hook = policy.model.get_input_embeddings().register_forward_hook(
+        lambda _, given, __: sizes.append(given[0].numel())
+    )
+    policy.pass_tokens, policy.can_share = 2**31, False
+    policy.log_probs(ROWS * 10, 30)
+    hook.remove()
+    assert 60 < max(sizes) <= 120
+
+
 @pytest.mark.parametrize("budget", [1, 20, 10_000])
 def test_token_budget_does_not_change_scores(policy: Policy, budget: int) -> None:
     """Rows score the same in one pass or in many, in their order."""

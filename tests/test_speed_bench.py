@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,3 +117,42 @@ def test_a_floor_by_hand(bench: Any) -> None:
     step = 2 * weights + 70 * (25 + 175) * 2 * 32 * 1024 * 2
     assert lower["sampling"] == pytest.approx(4 * 350 * step / 4.8e12)
     assert lower["update"] == pytest.approx(40 * 4 * weights * 10_000 / 9.89e14)
+
+
+def test_the_gpu_benchmark_runs(
+    bench: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The command for a GPU runs through on a CPU with a tiny shape, every stage and way told."""
+    out = tmp_path / "gpu.json"
+    command = [
+        "gpu.py",
+        "--shapes=tiny",
+        "--lengths=4",
+        "--demo-tokens=6",
+        "--ways=launched,static",
+    ]
+    monkeypatch.setattr(sys, "argv", [*command, "--ways=launched,static", f"--out={out}"])
+    bench("gpu").main()
+    found = json.loads(out.read_text("utf-8"))
+    case = found["models"]["tiny"]
+    assert set(case["ways"]) == {"ours", "launched", "static"}
+    assert all(isinstance(seconds, float) for seconds in case["ways"].values())
+    assert len(case["lengths"]["4"]["stages"]) == 7
+    assert "floor" in capsys.readouterr().out
+
+
+def test_a_shape_that_fails_costs_no_other(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every shape has a process of its own; one that ends badly is told, and the next begins."""
+    asked: list[list[str]] = []
+
+    def end_badly(command: list[str], **_: Any) -> Any:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 3)
+
+    gpu = bench("gpu")
+    monkeypatch.setattr(gpu.subprocess, "run", end_badly)
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--shapes", "a,b", "--lengths=4", "--out=x"])
+    found: dict[str, Any] = {"models": {}}
+    gpu.each_alone(["a", "b"], found, lambda _: None)
+    assert found["models"] == {name: {"error": "exit status 3"} for name in ("a", "b")}
+    assert [c[2:5] for c in asked] == [["--lengths=4", "--shapes", name] for name in ("a", "b")]

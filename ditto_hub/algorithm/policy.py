@@ -48,6 +48,7 @@ from ditto_hub.config import Lora, Sampling
 from ditto_hub.errors import BaseModelError
 
 LEAVE = True  # ended rows leave the batch
+SCORED_TOKENS = 8192  # a pass without gradients: with fewer a GPU waits for the host's launches
 Tensors = dict[str, torch.Tensor]
 Sequences = Sequence[tuple[Sequence[int], Sequence[int]]]
 
@@ -238,7 +239,8 @@ class Policy:
 
         Args:
             rows: (prompt ids, completion ids).
-            token_budget: tokens a forward pass at most, padding included.
+            token_budget: of a pass that keeps what a backward one needs; nothing is kept here, so
+                passes may be larger.
         """
         if self.team is not None:
             return self.team.log_probs(rows, token_budget)
@@ -250,7 +252,8 @@ class Policy:
         if not rows:
             return []
         lengths = [len(p) + len(c) for p, c in rows]
-        size = min(token_budget, self.pass_tokens, max(lengths) * len(rows))
+        roomy = max(token_budget, min(4 * token_budget, SCORED_TOKENS))
+        size = min(roomy, self.pass_tokens, max(lengths) * len(rows))
         with merged(self.model):
             return self.room.with_tokens(lambda: self._log_probs(rows, size), size, max(lengths))
 
