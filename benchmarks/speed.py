@@ -101,10 +101,11 @@ def run(jobs: list[Job], found: dict[str, Any], keep: Path | None) -> dict[str, 
         if name in found.setdefault(part, {}):
             continue
         print(f"{part}: {name} ...", file=sys.stderr, flush=True)
-        found[part][name] = act() | {"machine": machine()["load_average"]}
+        today = datetime.date.today().isoformat()
+        found[part][name] = act() | {"machine": machine()["load_average"], "date": today}
         if keep:
             found["machine"] = machine()
-            found["date"] = datetime.date.today().isoformat()
+            found["date"] = today
             keep.parent.mkdir(parents=True, exist_ok=True)
             keep.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
@@ -140,6 +141,15 @@ def show(found: dict[str, Any]) -> None:
             f"{what + ' / ' + side:74} {ratio['median']:7.2f} {ratio['low']:6.2f}"
             f" {ratio['high']:6.2f} {wish} {met}"
         )
+    older = [
+        f"{part}, {name} ({case['date']})"
+        for part, cases in found.items()
+        if isinstance(cases, dict)
+        for name, case in cases.items()
+        if isinstance(case, dict) and case.get("date", found.get("date")) != found.get("date")
+    ]
+    if older:
+        print("not measured anew:", "; ".join(older))
     worst = [case["difference"] for case in found.get("update", {}).values()]
     if worst:
         loss = max(d["loss"] for d in worst)

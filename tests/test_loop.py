@@ -17,7 +17,7 @@ from tiny_runs import Trace, collect, follow, tiny_config, tiny_demos, tiny_poli
 
 from ditto_hub.algorithm.loop import ditto, plan, total_steps
 from ditto_hub.algorithm.state import Work
-from ditto_hub.algorithm.update import UniqueRows
+from ditto_hub.algorithm.unique_rows import UniqueRows
 from ditto_hub.config import SECTIONS, dials
 from ditto_hub.errors import RunError
 from ditto_hub.events import (

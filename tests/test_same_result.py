@@ -23,13 +23,12 @@ from transformers import AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache
 from trl.trainer.utils import add_fused_lm_head
 
-from ditto_hub.algorithm import decoding, graph_decoding, head, merging
+from ditto_hub.algorithm import decoding, graph_decoding, head, merging, unique_rows
 from ditto_hub.algorithm import policy as policy_module
-from ditto_hub.algorithm import update as update_module
 from ditto_hub.algorithm.base_model import load_base
 from ditto_hub.algorithm.policy import Policy
 from ditto_hub.algorithm.rollout import Rollout
-from ditto_hub.algorithm.update import UniqueRows, turns
+from ditto_hub.algorithm.unique_rows import UniqueRows, turns
 from ditto_hub.config import LOSSES, Sampling, Update
 
 Tiny = Callable[[str], Path]
@@ -168,8 +167,8 @@ def test_a_gpu_step_asks_the_host_for_nothing(tiny: Tiny, family: str) -> None:
         decoder = graph_decoding.FixedDecoder(policy._next_logits, cache, mask, draws, warp, stop)
         addresses = [id(tensor) for tensor in decoder.by_row]
         with OneDevice("meta"):
-            decoder.step(3, 256)
-            decoder.step(2, 256)
+            decoder.step(3, decoder.room)
+            decoder.step(2, decoder.room)
     assert [id(tensor) for tensor in decoder.by_row] == addresses
 
 
@@ -420,7 +419,7 @@ def _spread_out(policy: Policy, rows: list[Rollout]) -> None:
 def _unshared() -> Iterator[None]:
     """Have every row read its own prompt."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(update_module, "can_share", lambda config: False)
+        patch.setattr(unique_rows, "can_share", lambda config: False)
         yield
 
 
@@ -480,3 +479,32 @@ class _Fixed:
 def test_pairs_repeat_rows() -> None:
     """The batches of these tests do hold rows that several pairs share."""
     assert len({i for p in PAIRS for i in (p.winner, p.loser)}) < 2 * len(PAIRS)
+
+
+def test_turns_add_up_to_one_routing_loss(
+    make: Callable[..., Policy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With experts, rows that take turns weigh in the routing loss by their share of the rows."""
+    policy = make()
+    told = iter([3.0, 1.0])
+
+    def routed(self: UniqueRows, part: dict[str, torch.Tensor]) -> SimpleNamespace:
+        empty = torch.zeros(part["input_ids"].shape[0], part["input_ids"].shape[1] - 1)
+        return SimpleNamespace(log_probs=empty.requires_grad_(), aux_loss=torch.tensor(next(told)))
+
+    monkeypatch.setattr(UniqueRows, "_run", routed)
+    monkeypatch.setattr(unique_rows, "can_share", lambda config: False)
+    ids = torch.full((8, 5), 7)
+    unique = UniqueRows(policy.model, 30, 2**31)
+    asked = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "labels": ids,
+        "rows": torch.tensor([0, 2, 4, 6, 1, 3, 5, 7]),  # four pairs: three fit into a turn
+    }
+    first = unique(**asked)
+    assert unique.backward()
+    second = unique(**asked)
+    assert not unique.backward()
+    assert first.aux_loss == pytest.approx(3.0 * 6 / 8)
+    assert second.aux_loss == pytest.approx(3.0 * 6 / 8 + 1.0 * 2 / 8)

@@ -104,7 +104,7 @@ class BufferedLayer(DynamicLayer):  # type: ignore[misc]
         now = before + key_states.shape[-2]
         news = (key_states, value_states)
         if not self.buffers or now > self.buffers[0].shape[-2]:
-            room = -(-now // CACHE_BLOCK) * CACHE_BLOCK
+            room = rounded(now, CACHE_BLOCK)
             grown = [new.new_empty((*new.shape[:-2], room, new.shape[-1])) for new in news]
             for small, large in zip(self.buffers, grown, strict=False):
                 large[..., :before, :] = small[:rows, :, :before]
@@ -127,6 +127,11 @@ class BufferedLayer(DynamicLayer):  # type: ignore[misc]
         for buffer in self.buffers:
             buffer[places, :, :length] = buffer[sources, :, :length]
         self.keys, self.values = (buffer[:count, :, :length] for buffer in self.buffers)
+
+
+def rounded(tokens: int, block: int) -> int:
+    """Return the number of tokens that whole blocks hold."""
+    return -(-tokens // block) * block
 
 
 def survivors(left: torch.Tensor) -> torch.Tensor:

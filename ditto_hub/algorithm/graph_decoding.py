@@ -18,7 +18,14 @@ import torch
 from transformers import LogitsProcessorList
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from ditto_hub.algorithm.decoding import Drawn, collect, inverse_cdf, survivors
+from ditto_hub.algorithm.decoding import (
+    CACHE_BLOCK,
+    Drawn,
+    collect,
+    inverse_cdf,
+    rounded,
+    survivors,
+)
 
 SEEN_BLOCK = 256  # tokens by which what a step looks back on grows; each growth is recorded anew
 PEEK = 16  # tokens between two looks at how many rows have ended: a look makes the GPU wait
@@ -87,7 +94,7 @@ class FixedDecoder:
         count, self.width = mask.shape
         self.cap, device = draws.shape[1], mask.device
         self.forward, self.cache, self.warp, self.stop = forward, cache, warp, stop
-        room = _rounded(self.width + self.cap)
+        room = self.room = rounded(self.width + self.cap, CACHE_BLOCK)
         self.place = torch.full((1,), self.width, device=device)
         dtype = cache.layers[0].keys.dtype
         cache.layers = [FixedLayer(layer, room, self.place) for layer in cache.layers]
@@ -137,7 +144,7 @@ class FixedDecoder:
                 if n_left <= LEAVE_AT * rows:
                     self.drop(left)
                     rows = n_left
-            now = (rows, _rounded(self.width + done))
+            now = (rows, min(self.room, rounded(self.width + done, SEEN_BLOCK)))
             if recorded is None or now != shape:
                 shape, recorded = now, None  # frees the one before
                 recorded = record(partial(self.step, *now), pool)
@@ -224,7 +231,3 @@ def record(step: Callable[[], None], pool: Any) -> Callable[[], None]:
         return step
     replay: Callable[[], None] = graph.replay
     return replay
-
-
-def _rounded(tokens: int) -> int:
-    return -(-tokens // SEEN_BLOCK) * SEEN_BLOCK
