@@ -167,7 +167,7 @@ def show(found: dict[str, Any]) -> None:
                 f" a line by {fit['line']['error']:.0%})"
             )
     for name, case in found.get("startup", {}).get("processes", {}).items():
-        if name != "machine":
+        if isinstance(case, dict):
             cpu, wall = case["cpu_s"]["median"], case["wall_s"]["median"]
             print(f"start-up, {name}: {cpu:.2f} CPU seconds, {wall:.2f} on the clock")
 
