@@ -117,6 +117,55 @@ def test_error_inside_is_raised_outside(tmp_path: Path) -> None:
     assert kinds[-2:] == ["RunFailed", "LeaseEnded"]
 
 
+def test_a_new_stage_is_as_slow_as_the_estimate_and_the_run_say() -> None:
+    """Of a stage not seen yet the estimate tells, by how much slower the seen ones were."""
+    pace = Pace(expected={"warm-start": 0.5, "sampling": 4.0})
+    assert pace.next_s("sampling") == 4.0
+    pace.add("warm-start", 1.5)
+    assert pace.next_s("sampling") == 12.0
+    assert pace.next_s("update") == 1.5
+    pace.add("sampling", 6.0)
+    assert pace.next_s("sampling") == 6.0
+
+
+def test_a_long_stage_is_left_to_the_next_lease(llama: Path, tmp_path: Path) -> None:
+    """A lease ends before a stage that its estimate says is too long for what is left of it."""
+    run = tiny_run(llama, tmp_path / "run", *SETTINGS, **HELD)
+    run.record.estimate = {"seconds": {"warm-start": 1e-6, "sampling": 1e4}}
+    run.save_record()
+    *_, end = backend(tmp_path, zerogpu._lease).drive(run)
+    assert isinstance(end, ev.LeaseEnded)
+    assert (end.reason, end.goes_on) == ("time", True)
+    assert {e.stage for e in run.events() if isinstance(e, ev.StageFinished)} == {"warm-start"}
+
+
+def test_a_batch_no_lease_holds_is_halved(llama: Path, tmp_path: Path) -> None:
+    """Taken away at its end in its first batch of samples, a run goes on in smaller ones."""
+    settings = ("warm_start.stop=held-out",)
+    run = tiny_run(llama, tmp_path / "run", *settings, "sampling.batch_rows=3", **HELD)
+
+    def overrun(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        yield {"born": time.monotonic() - order["usable_s"]}
+        begun = ev.StageStarted(stage="sampling", round=0, index=1, total_steps=2)
+        Run.load(order["folder"]).append_events([begun])
+        raise RuntimeError("taken away")
+
+    platform = Platform(overrun, lambda: 1.5, lambda: 1.0, lambda error: Refusal("aborted"))
+    ledger = Ledger("hub:ann", (3000.0,), tmp_path / "ledger")
+    *_, end = LeaseBackend(platform, ledger, 60).drive(run)
+    assert isinstance(end, ev.LeaseRefused)
+    assert (end.reason, end.goes_on) == ("aborted", True)
+    assert run.config.sampling.batch_rows == 1
+    assert [notice["code"] for notice in run.record.notices] == ["lease-rows"]
+    *_, end = LeaseBackend(platform, ledger, 60).drive(run)
+    assert end.goes_on  # type: ignore[union-attr]  # nothing left to halve: the second try is one
+    list(backend(tmp_path, zerogpu._lease).drive(run))
+    small = tiny_run(llama, tmp_path / "small", *settings, "sampling.batch_rows=1", **HELD)
+    for _ in LocalBackend("cpu").drive(small):
+        pass
+    assert made(run.folder) == made(small.folder)
+
+
 def test_use_is_charged(llama: Path, tmp_path: Path) -> None:
     """A lease costs the seconds it was used, not those it declared."""
     run = tiny_run(llama, tmp_path / "run", *SETTINGS, **HELD)

@@ -11,6 +11,7 @@ import gc
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from ditto_hub.backends.base import Driver
 from ditto_hub.backends.local import dress
 from ditto_hub.backends.writing import Desk, WriteRequest, write_texts
 from ditto_hub.errors import DittoError, RunBusyError
-from ditto_hub.progress import LIKE, Progress
+from ditto_hub.progress import LIKE, Progress, plan_of
 from ditto_hub.runs import Run
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Pace:
             STAGE/end for what comes after its last step.
         total: place -> seconds of all such work.
         count: place -> how often.
+        expected: place -> seconds of one such stretch by the run's estimate, where it has one.
     """
 
     first: float = 0.0
@@ -76,6 +78,7 @@ class Pace:
     longest: dict[str, float] = field(default_factory=dict)
     total: dict[str, float] = field(default_factory=dict)
     count: dict[str, int] = field(default_factory=dict)
+    expected: dict[str, float] = field(default_factory=dict)
 
     def add(self, place: str, seconds: float) -> None:
         """Take in one stretch of work."""
@@ -84,9 +87,17 @@ class Pace:
         self.count[place] = self.count.get(place, 0) + 1
 
     def next_s(self, place: str) -> float:
-        """Return how long the next stretch may take; the longest of any where it is a new place."""
+        """Return how long the next stretch may take.
+
+        Of a new place, what the estimate says, by as much more as the places seen took more than
+        it says of them; without one, the longest of any.
+        """
         known = self.longest.get(place) or self.longest.get(like(place))
-        return known or max(self.longest.values(), default=0.0)
+        if known:
+            return known
+        slower = [self.longest[p] / e for p, e in self.expected.items() if self.longest.get(p)]
+        expected = self.expected.get(place, 0.0) * max([1.0, *slower])
+        return max(expected, *self.longest.values(), 0.0)
 
     def mean_s(self, place: str) -> float | None:
         """Return the mean of a place, or of the one it is like; None where nothing is known."""
@@ -174,6 +185,15 @@ class LeaseClock:
         if why:
             return why
         return "" if self.fits(self.pace.next_s(self._ahead)) else OUT_OF_TIME
+
+
+def expected_s(run: Run) -> dict[str, float]:
+    """Return stage -> seconds of one of its steps, by the run's estimate; none without one."""
+    seconds = run.record.estimate.get("seconds") or {}
+    steps: Counter[str] = Counter()
+    for name, _, count in plan_of(run.config, len(run.demos().train)):
+        steps[name] += count
+    return {name: seconds[name] / steps[name] for name in seconds if steps[name]}
 
 
 def remaining_s(run: Run, pace: Pace) -> float | None:

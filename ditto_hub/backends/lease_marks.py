@@ -67,6 +67,40 @@ def stamp(run: Run, event: ev.Event) -> ev.Event:
     return event
 
 
+def halve_rows(run: Run) -> bool:
+    """Draw half as many completions side by side from now on, where no lease holds a batch.
+
+    Only before the first batch of a stage, for the batches of one stage are counted. The run then
+    makes other bytes than one that was never cut, which is recorded.
+
+    Returns:
+        Whether there was something to halve.
+    """
+    place: tuple[str, int | None] = ("", None)
+    batches = 0
+    for event in run.events():
+        if isinstance(event, ev.StageStarted) and (event.stage, event.round) != place:
+            place, batches = (event.stage, event.round), 0
+        batches += isinstance(event, ev.BatchSampled)
+    config = run.config
+    samples = {"sampling": config.sampling.samples, "scoring": config.selection.samples}
+    rows = len(run.demos().train) * samples.get(place[0], 0)
+    rows = min(rows, config.sampling.batch_rows) // 2
+    if batches or not rows:
+        return False
+    with contextlib.suppress(RunBusyError), run.lock():
+        run.record.config = config.with_value("sampling.batch_rows", rows).to_json()
+        words = (
+            f"A GPU lease was too short for one batch of samples: from now on {rows} completions"
+            " are drawn side by side."
+        )
+        run.record.notices.append({"code": "lease-rows", "message": words})
+        run.save_record()
+        stamp(run, ev.Noticed(code="lease-rows", message=words))
+        return True
+    return False
+
+
 def saved_at(run: Run) -> tuple[int, int]:
     """Return what changes whenever a run's state is saved."""
     try:

@@ -16,8 +16,8 @@ from typing import Any
 
 from ditto_hub import errors
 from ditto_hub import events as ev
-from ditto_hub.backends.lease import OUT_OF_TIME, STOP_FILE, Item, Pace, remaining_s
-from ditto_hub.backends.lease_marks import alone, mend, note, saved_at
+from ditto_hub.backends.lease import OUT_OF_TIME, STOP_FILE, Item, Pace, expected_s, remaining_s
+from ditto_hub.backends.lease_marks import alone, halve_rows, mend, note, saved_at
 from ditto_hub.backends.ledger import Ledger
 from ditto_hub.backends.refusals import Ask, Refusal, Terms, plan_ask
 from ditto_hub.backends.writing import Desk, WriteRequest
@@ -28,6 +28,7 @@ from ditto_hub.runs import Run
 WRITE_S = 30.0  # a lease that writes texts declares so much
 WRITE_LEAST_S = 10.0
 SETBACKS = 2  # in a row, until no other lease is asked for by itself
+OVERRUN = 0.9  # of its time, from which a lease was taken away because that was over
 TRIES = 4  # of ever smaller leases, in one event
 BOOK = "state/leases.json"
 
@@ -165,6 +166,7 @@ class LeaseBackend:
 
     def _drive(self, run: Run, should_stop: Callable[[], str]) -> Iterator[ev.Event]:
         book = Book.of(run)
+        book.pace.expected = expected_s(run)
         plan = self._plan(run, book, probe=True)
         for tries in range(TRIES):
             if isinstance(plan, Refused):
@@ -259,6 +261,9 @@ class LeaseBackend:
             book.setbacks += use.born is None  # else it is counted already
             book.keep(run)
             mend(run, "aborted")
+            if use.used_s() >= OVERRUN * use.ask.usable_s and halve_rows(run):
+                book.setbacks = 0
+                book.keep(run)
             return replace(event, goes_on=book.setbacks < SETBACKS)
         if refusal.reason in ("expired", "queue"):
             book.refused += 1
