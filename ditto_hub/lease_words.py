@@ -85,6 +85,8 @@ WORDS = {
     "after.asked": "when you say so",
     "after.time": "after {time}",
     "after.day": "after {time} on {date}",
+    "after.utc": "after {time} UTC",
+    "after.utc_day": "after {time} UTC on {date}",
     "or_job": ", or now with a Job{price}",
     "or_job.price": " for about ${usd:.2f}",
 }
@@ -96,14 +98,14 @@ class Around:
 
     Args:
         now: seconds since the epoch.
-        utc_offset_s: of the reader's clock.
+        utc_offset_s: of the reader's clock; None where it is not known: times are told in UTC.
         job_usd: what the rest of the run would cost as a Job; None where none is offered, 0 where
             the price is not known.
         writing: texts were asked for, not work on a run.
     """
 
     now: float = 0.0
-    utc_offset_s: float = 0.0
+    utc_offset_s: float | None = None
     job_usd: float | None = None
     writing: bool = False
 
@@ -154,13 +156,16 @@ def _after(event: LeaseRefused, around: Around) -> Line:
         return Line("after.now")
     if event.retry_at is None:
         return Line("after.asked")
-    shown = around.utc_offset_s
+    shown = around.utc_offset_s or 0.0
     when, today = (
         datetime.datetime.fromtimestamp(t + shown, datetime.UTC)
         for t in (event.retry_at, around.now)
     )
     values = {"time": f"{when:%H:%M}", "date": f"{when:%Y-%m-%d}"}
-    return Line("after.time" if when.date() == today.date() else "after.day", values)
+    same = when.date() == today.date()
+    if around.utc_offset_s is None:
+        return Line("after.utc" if same else "after.utc_day", values)
+    return Line("after.time" if same else "after.day", values)
 
 
 def _or_job(around: Around) -> Line:

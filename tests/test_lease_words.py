@@ -22,7 +22,7 @@ def refused(reason: str, goes_on: bool = False, retry_at: float | None = None) -
 def test_quota() -> None:
     """Quota: what was asked, what is left, when it goes on, and what it costs otherwise."""
     event = refused("quota", retry_at=NOON + 102 * 60)
-    around = Around(now=NOON, job_usd=0.4)
+    around = Around(NOON, 0, 0.4)
     assert lease_words(event, around) == (
         "This lease asks 90 s, you have 41 s of GPU left today; the run is saved and goes on after"
         " 13:42, or now with a Job for about $0.40."
@@ -37,6 +37,13 @@ def test_time_is_the_readers(hours: int, offset_h: int, when: str) -> None:
     """The hour is that of the reader's clock, with the date where it is another day."""
     event = refused("quota", retry_at=NOON + hours * 3600)
     assert f"goes on {when}." in lease_words(event, Around(NOON, offset_h * 3600))
+
+
+@pytest.mark.parametrize(("hours", "when"), [(1, "13:00 UTC"), (14, "02:00 UTC on 2027-01-16")])
+def test_time_of_an_unknown_clock_names_its_zone(hours: int, when: str) -> None:
+    """Where the reader's clock is not known, as on a page, the hour is told in UTC and says so."""
+    event = refused("quota", retry_at=NOON + hours * 3600)
+    assert f"goes on after {when}." in lease_words(event, Around(NOON))
 
 
 @pytest.mark.parametrize("reason", REASONS)

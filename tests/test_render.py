@@ -291,6 +291,8 @@ def test_an_estimate_says_leases_and_what_would_fit() -> None:
     shown = estimate_words(found, load_profile("zerogpu"), "en")
     for words in (
         "2 min",
+        "drafting 10 s, training 150 s, comparing 30 s, trying the result 5 s",
+        "300 s a day",
         "195 s",
         "9.0 GB",
         "a smaller base",
@@ -298,6 +300,24 @@ def test_an_estimate_says_leases_and_what_would_fit() -> None:
     ):
         assert words in shown
     Sound(shown)
+
+
+def test_a_refused_run_is_told_what_a_job_would_cost() -> None:
+    """The price of the rest as a Job stands in the refusal; without an offer, nothing."""
+    story = Story(tiny_config())
+    story.lease = ev.LeaseRefused(reason="quota", asked_s=90, left_s=41, retry_at=2e9)
+    shown = render.status(story, "paused", None, "en", 0.4)
+    assert "or now with a Job for about $0.40." in shown
+    assert "Job" not in render.status(story, "paused", None, "en")
+
+
+def test_a_job_is_priced_with_its_setting_up() -> None:
+    """On hardware that is not the Space's, the money, five minutes of setting up in it."""
+    found = Estimate({"update": 300.0}, 1, "computed", device="a10g-small", words="a GPU",
+                     price_usd=0.1)  # fmt: skip
+    shown = estimate_words(found, load_profile("cpu"), "en")
+    assert "$0.17" in shown
+    assert "5 minutes" in shown
 
 
 @pytest.mark.parametrize("name", ["own", "cpu", "gpu", "zerogpu"])

@@ -6,7 +6,7 @@ torch nor gradio.
 
 from ditto_hub.api.choosing import choose
 from ditto_hub.api.comparing import evaluate, make_judge, train_rival
-from ditto_hub.api.estimating import estimate_devices, estimate_run, planned_job
+from ditto_hub.api.estimating import estimate_devices, estimate_run, job_offers, planned_job
 from ditto_hub.api.jobs import (
     attach,
     cancel_job,
@@ -18,7 +18,14 @@ from ditto_hub.api.jobs import (
     submit,
     work_in_job,
 )
-from ditto_hub.api.keeping import delete_saved, restore_run, save_run, saved_runs
+from ditto_hub.api.keeping import (
+    agree_to_keep,
+    delete_saved,
+    how_kept,
+    restore_run,
+    save_run,
+    saved_runs,
+)
 from ditto_hub.api.leasing import prepare, standing, work, write
 from ditto_hub.api.publishing import pack, preview, who
 from ditto_hub.api.training import (
@@ -41,6 +48,7 @@ from ditto_hub.backends.writing import WriteRequest
 __all__ = [
     "Voice",
     "WriteRequest",
+    "agree_to_keep",
     "assisting",
     "attach",
     "cancel",
@@ -56,7 +64,9 @@ __all__ = [
     "evaluate",
     "forget_job",
     "has_job",
+    "how_kept",
     "job_backend",
+    "job_offers",
     "leave_job",
     "load",
     "make_judge",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from ditto_hub.api.training import default_config, read_demos
@@ -69,6 +70,43 @@ def estimate_devices(
         price = (prices or {}).get(device.name)
         found.append(estimate_leased(one, price_usd_h=price))
     return found
+
+
+@dataclass(frozen=True)
+class JobOffer:
+    """Hold what a run would take as a Hub Job.
+
+    Args:
+        flavor: name of the hardware.
+        words: of it, for a person.
+        seconds: setting up counted in.
+        usd: what they cost.
+    """
+
+    flavor: str
+    words: str
+    seconds: float
+    usd: float
+
+
+def job_offers(
+    demos: DemoSet, base_model: str, config: RunConfig, token: str | None = None
+) -> list[JobOffer]:
+    """Return the GPUs that a run fits as a Hub Job, cheapest first; none without figures."""
+    from ditto_hub.backends.job_order import SETUP_S, JobPlan
+
+    try:
+        found = estimate_devices(demos, base_model, config, token=token)
+    except (BaseModelError, ConfigError, HubError):
+        return []
+    offers = []
+    for one in found:
+        device = DEVICES[one.device]
+        usd = JobPlan(one.device, one.total_seconds, device.price_usd_h).usd_expected
+        if one.possible and usd is not None and not one.device.startswith("cpu-"):
+            seconds = one.total_seconds + SETUP_S
+            offers.append(JobOffer(one.device, one.words, seconds, usd))
+    return sorted(offers, key=lambda offer: offer.usd)
 
 
 def planned_job(

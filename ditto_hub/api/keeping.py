@@ -1,14 +1,106 @@
-"""Runs kept in their owner's own private repos, and found there from any device."""
+"""Runs kept in their owner's own private repos, and found there from any device.
+
+Whether an owner agreed to that stands in a hidden file of the run's folder, which never leaves it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ditto_hub.errors import DittoError
+from ditto_hub.events import Event, StageFinished
 from ditto_hub.runs import Run
 
 if TYPE_CHECKING:
     from ditto_hub.hub.transfer import SavedRun
+
+log = logging.getLogger(__name__)
+AGREED = ".keep"
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Say how it stands with keeping a run.
+
+    Args:
+        repo_id: of the private repo that holds it; empty before the first time.
+        at: seconds since the epoch when it was kept last.
+        error: what the Hub said since then, where it could not be kept.
+    """
+
+    repo_id: str = ""
+    at: float = 0.0
+    error: str = ""
+
+
+def agree_to_keep(run: Run, found: Keeping | None = None) -> None:
+    """Note that a run's owner wants it in a private repo of theirs, and how that stands."""
+    run.write(AGREED, json.dumps(asdict(found or Keeping())).encode())
+
+
+def how_kept(run: Run) -> Keeping | None:
+    """Return how it stands with keeping a run, or None where its owner did not agree."""
+    try:
+        return Keeping(**json.loads((run.folder / AGREED).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError):
+        return Keeping()
+
+
+def keep_along(
+    run: Run, events: Iterator[Event], token: str | None, between: bool = True
+) -> Iterator[Event]:
+    """Yield a run's events; where its owner agreed, keep it after each stage and at the end.
+
+    A Hub that refuses stops nothing: the next stage tries again, and `how_kept` tells.
+
+    Args:
+        token: of the owner; without one nothing is kept.
+        between: keep after a stage too, and not at the end alone: where another process writes
+            into the run as its events come, a copy could be of two moments.
+    """
+    with contextlib.ExitStack() as last:
+        last.callback(_keep_at_rest, run, token)
+        last.enter_context(contextlib.closing(events))  # type: ignore[type-var]
+        due = False
+        for event in events:
+            if due:
+                _keep(run, token)
+            # the driver saves its state after a stage's last event, before the next one
+            due = between and isinstance(event, StageFinished)
+            yield event
+
+
+def _keep_at_rest(run: Run, token: str | None) -> None:
+    """Keep a run that nobody works on."""
+    with contextlib.suppress(DittoError):
+        if how_kept(run) is None or not token:
+            return
+        with run.lock():
+            run.record = Run.load(run.folder).record
+            _keep(run, token)
+
+
+def _keep(run: Run, token: str | None) -> None:
+    before = how_kept(run)
+    if before is None or not token or before.at >= run.record.updated:
+        return
+    now = time.time()
+    try:
+        found = Keeping(save_run(run, token), now)
+    except DittoError as error:
+        log.warning("run %s could not be kept: %s", run.record.id, type(error).__name__)
+        found = replace(before, error=error.what)
+    with contextlib.suppress(DittoError):
+        agree_to_keep(run, found)
 
 
 def save_run(run: Run, token: str | None = None, namespace: str | None = None) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ditto_hub.api.estimating import note_estimate
+from ditto_hub.api.keeping import keep_along
 from ditto_hub.api.training import drive
 from ditto_hub.backends.base import Backend
 from ditto_hub.backends.ledger import Ledger, Standing
@@ -53,6 +54,8 @@ def work(
         should_stop: asked at every step; a reason pauses the run, "" goes on, "cancel" cancels it.
         spend_all: take the seconds too that are kept back for trying the result.
 
+    Where the run's owner agreed, it is kept in a private repo of theirs after each stage or lease.
+
     Yields:
         The run's events. A refused lease is an event and a paused run; the last event's `goes_on`,
         where it has one, says whether to call again in a new event.
@@ -67,7 +70,9 @@ def work(
         backend = _leases(
             profile, visitor, run.record.base_model, token, 0 if spend_all else KEPT_S
         )
-    return drive(run, backend=backend, should_stop=should_stop, token=token)
+    events = drive(run, backend=backend, should_stop=should_stop, token=token)
+    # a lease's worker writes while its events are on their way here
+    return keep_along(run, events, token, between=backend is None)
 
 
 def write(

@@ -12,7 +12,7 @@ import gradio as gr
 from ditto_hub import api
 from ditto_hub.errors import DittoError
 from ditto_hub.runs import Run
-from ditto_hub.ui import render
+from ditto_hub.ui import elsewhere, render
 from ditto_hub.ui.before import base_texts, texts_for, write_base_texts
 from ditto_hub.ui.session import Shared, changed, own_run, token_of, visitor
 from ditto_hub.ui.story import Story, Tails
@@ -68,6 +68,7 @@ def build(shared: Shared) -> ProgressParts:
             )
             another = gr.Button(t("run.again"), elem_id="train-another")
         note = gr.HTML(elem_id="train-run-note")
+        beside = elsewhere.build(shared)
         timeline = gr.HTML(elem_id="train-timeline")
         gr.HTML(t("run.voice"), elem_classes="d-heading")
         with gr.Row(elem_id="train-voice-choice"):
@@ -88,7 +89,8 @@ def build(shared: Shared) -> ProgressParts:
     _wire_follow(shared, parts, Tails(), gr.Timer(EVERY_S, active=False))
     _wire_voices(shared, parts)
     _wire_actions(shared, parts)
-    _wire_leases(shared, lease)
+    elsewhere.wire(shared, beside, lease, note)
+    _wire_leases(shared, lease, beside.spend_for)
     return parts
 
 
@@ -118,7 +120,7 @@ def _wire_follow(shared: Shared, parts: ProgressParts, tails: Tails, timer: gr.T
             return (*[gr.skip()] * (len(outputs) + 2),)
         ended = state not in ALIVE and before.split(" ")[1:2] and before.split(" ")[1] in ALIVE
         return (
-            *shown(run, story, state, place, asking.locale),
+            *shown(run, story, state, place, asking.locale, elsewhere.rest_usd(shared, run, story)),
             gr.Timer(active=state in ALIVE),
             mark,
             changed(run_id) if ended else gr.skip(),
@@ -137,11 +139,18 @@ def _wire_follow(shared: Shared, parts: ProgressParts, tails: Tails, timer: gr.T
     shared.run_changed.change(opened, inputs, every, **quiet)
 
 
-def shown(run: Run, story: Story, state: str, place: int | None, locale: str) -> tuple[Any, ...]:
+def shown(
+    run: Run,
+    story: Story,
+    state: str,
+    place: int | None,
+    locale: str,
+    job_usd: float | None = None,
+) -> tuple[Any, ...]:
     """Return what a run's components show, buttons last."""
     resumable = run.record.status != "finished" and state not in ALIVE
     return (
-        render.status(story, state, place, locale),
+        render.status(story, state, place, locale, job_usd),
         render.timeline(story, state, locale),
         render.charts(story, locale),
         render.scores(story, locale),
@@ -234,11 +243,15 @@ def _wire_actions(shared: Shared, parts: ProgressParts) -> None:
     """Cancel keeps what there is; resume goes on; then comparing."""
 
     def cancel(
-        run_id: str, secret: str, request: gr.Request, profile: gr.OAuthProfile | None
+        run_id: str,
+        secret: str,
+        request: gr.Request,
+        profile: gr.OAuthProfile | None,
+        token: gr.OAuthToken | None,
     ) -> tuple[Any, Any]:
         try:
             run = own_run(run_id, visitor(request, profile, secret))
-            stop_run(shared, run)
+            stop_run(shared, run, token_of(token))
         except DittoError as error:
             return gr.skip(), render.told(error, locale_of(request))
         return changed(run_id), ""
@@ -254,8 +267,12 @@ def _wire_actions(shared: Shared, parts: ProgressParts) -> None:
         try:
             asking = visitor(request, profile, secret)
             run = own_run(run_id, asking)
+            mine = token_of(token)
+            if api.has_job(run):
+                elsewhere.follow_job(shared, run, mine, asking.locale)
+                return changed(run_id), gr.skip(), ""
             if shared.profile.backend == "local":
-                shared.workshop.put(run, asking.owner, token_of(token))
+                shared.workshop.put(run, asking.owner, mine)
         except DittoError as error:
             return gr.skip(), gr.skip(), render.told(error, locale_of(request))
         return changed(run_id), lease_number + 1, ""
@@ -273,20 +290,20 @@ def _wire_actions(shared: Shared, parts: ProgressParts) -> None:
     parts.go_on.click(lambda: gr.Tabs(selected="compare"), None, shared.tabs, **private)
 
 
-def stop_run(shared: Shared, run: Run) -> None:
-    """Cancel a run wherever it is: in the line, under work here, or in another process.
+def stop_run(shared: Shared, run: Run, token: str | None = None) -> None:
+    """Cancel a run wherever it is: in the line, under work here, in a lease, a job, a process.
 
     Raises:
         RunError: it is finished.
+        HubError: its job could not be stopped.
     """
     waiting = shared.workshop.place(run.record.id)
-    shared.workshop.take_out(run.record.id)
-    if not waiting and waiting is not None:
+    if shared.workshop.take_out(run.record.id) and not waiting:
         return  # the worker stops at its next checkpoint and says so
-    api.cancel(run)
+    api.cancel(run, token)
 
 
-def _wire_leases(shared: Shared, lease: gr.State) -> None:
+def _wire_leases(shared: Shared, lease: gr.State, spend_for: gr.State) -> None:
     """Work on a run one GPU lease an event; a lease that goes on begins the next by its number."""
     if shared.profile.backend == "local":
         return
@@ -295,6 +312,7 @@ def _wire_leases(shared: Shared, lease: gr.State) -> None:
         run_id: str,
         number: int,
         secret: str,
+        spend: str,
         request: gr.Request,
         profile: gr.OAuthProfile | None,
         token: gr.OAuthToken | None,
@@ -304,7 +322,13 @@ def _wire_leases(shared: Shared, lease: gr.State) -> None:
         goes_on = False
         with shared.workshop.at_work(run_id):
             yield gr.skip(), changed(run_id)  # the page begins to follow
-            events = api.work(run, shared.profile, visitor=asking.owner, token=token_of(token))
+            events = api.work(
+                run,
+                shared.profile,
+                visitor=asking.owner,
+                token=token_of(token),
+                spend_all=spend == run_id,
+            )
             for event in events:
                 goes_on = bool(getattr(event, "goes_on", False))
                 yield gr.skip(), gr.skip()
@@ -312,7 +336,7 @@ def _wire_leases(shared: Shared, lease: gr.State) -> None:
 
     lease.change(
         work,
-        [shared.run_id, lease, shared.secret],
+        [shared.run_id, lease, shared.secret, spend_for],
         [lease, shared.run_changed],
         show_progress="hidden",
         concurrency_id="lease",

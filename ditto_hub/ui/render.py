@@ -163,8 +163,14 @@ def state_of(run: Run, place: int | None) -> str:
     return "left" if run.record.status == "running" else run.record.status
 
 
-def status(story: Story, state: str, place: int | None, locale: str) -> str:
-    """Return the headline, a bar with its number in words, and what to do next."""
+def status(
+    story: Story, state: str, place: int | None, locale: str, job_usd: float | None = None
+) -> str:
+    """Return the headline, a bar with its number in words, and what to do next.
+
+    Args:
+        job_usd: what the rest would cost as a Job, 0 where that is not known; None for no offer.
+    """
     share = 1.0 if state == "finished" else story.progress.fraction
     percent = round(100 * share)
     head = escape(say(f"state.{state}", locale))
@@ -175,16 +181,16 @@ def status(story: Story, state: str, place: int | None, locale: str) -> str:
         f' aria-valuemax="100" aria-valuenow="{percent}" aria-label="{head}">'
         f'<div style="width:{percent}%"></div></div><span class="d-percent">{percent} %</span>'
         "</div>"
-        f'<p class="d-told">{told}</p>{_lease(story, state, locale)}</div>'
+        f'<p class="d-told">{told}</p>{_lease(story, state, locale, job_usd)}</div>'
     )
 
 
-def _lease(story: Story, state: str, locale: str) -> str:
+def _lease(story: Story, state: str, locale: str, job_usd: float | None) -> str:
     """Return what was last told of a GPU lease, where it still matters."""
     if story.lease is None or state in ("finished", "cancelled"):
         return ""
     texts = {key: told.get(locale, told["en"]) for key, told in words().items() if key in LEASES}
-    line = lease_line(story.lease, Around(now=time.time())).put(texts)
+    line = lease_line(story.lease, Around(now=time.time(), job_usd=job_usd)).put(texts)
     return f'<p class="d-note">{escape(line)}</p>' if line else ""
 
 

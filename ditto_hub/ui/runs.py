@@ -8,8 +8,10 @@ from typing import Any
 
 import gradio as gr
 
+from ditto_hub import api
 from ditto_hub.errors import DittoError, RunBusyError
 from ditto_hub.runs import Run
+from ditto_hub.ui import kept
 from ditto_hub.ui.downloads import files_of
 from ditto_hub.ui.render import run_card, run_list_empty, state_of, told
 from ditto_hub.ui.session import (
@@ -18,6 +20,7 @@ from ditto_hub.ui.session import (
     changed,
     own_run,
     own_runs,
+    token_of,
     visitor,
 )
 from ditto_hub.ui.words import locale_of, t
@@ -62,6 +65,7 @@ def build(shared: Shared) -> RunsParts:
     """Build the step."""
     refresh = gr.Button(t("runs.refresh"), size="sm", elem_id="runs-refresh")
     note = gr.HTML(elem_id="runs-note")
+    kept.build(shared, note)
     listed = gr.State([])
     parts = RunsParts(listed, note)
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -173,13 +177,21 @@ def _wire_delete(button: gr.Button, run_id: gr.State, shared: Shared, parts: Run
         secret: str,
         request: gr.Request,
         profile: gr.OAuthProfile | None,
+        token: gr.OAuthToken | None,
     ) -> tuple[Any, ...]:
         try:
-            remove_run(own_run(wanted, visitor(request, profile, secret)), shared)
+            run = own_run(wanted, visitor(request, profile, secret))
+            held, mine = api.how_kept(run), token_of(token)
+            remove_run(run, shared, token=mine)
         except DittoError as error:
             return (*[gr.skip()] * 3, told(error, locale_of(request)))
-        left = "" if wanted == shown else shown
-        return left, left, changed(left), ""
+        left, note = "" if wanted == shown else shown, ""
+        try:
+            if held is not None and held.repo_id and mine:
+                api.delete_saved(wanted, mine)
+        except DittoError as error:  # the run here is gone; its copy is still there
+            note = told(error, locale_of(request))
+        return left, left, changed(left), note
 
     button.click(
         delete,
@@ -190,13 +202,18 @@ def _wire_delete(button: gr.Button, run_id: gr.State, shared: Shared, parts: Run
     )
 
 
-def remove_run(run: Run, shared: Shared, patience_s: float = 30.0) -> None:
+def remove_run(
+    run: Run, shared: Shared, patience_s: float = 30.0, token: str | None = None
+) -> None:
     """Delete a run with all it made; one under work is stopped first.
 
     Raises:
         RunBusyError: it did not stop in time, or another process works on it.
         StorageError: the disk refused.
+        HubError: its job could not be stopped.
     """
-    if shared.workshop.take_out(run.record.id):
-        shared.workshop.wait_for(run.record.id, patience_s)
+    run_id = run.record.id
+    if not shared.workshop.take_out(run_id) and shared.workshop.place(run_id) == 0:
+        api.cancel(run, token)  # in a lease, or in a job
+    shared.workshop.wait_for(run_id, patience_s)
     run.delete()

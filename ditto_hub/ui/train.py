@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from ditto_hub.runs import Run
 from ditto_hub.ui import progress
 from ditto_hub.ui.bases import preflight_words, require_base
 from ditto_hub.ui.cards import Card, to_demos
+from ditto_hub.ui.elsewhere import Wish, build_wish, start_job
 from ditto_hub.ui.estimates import estimate_words
 from ditto_hub.ui.render import notice, told
 from ditto_hub.ui.session import Shared, Visitor, changed, own_run, token_of, visitor
@@ -53,6 +55,8 @@ class TrainParts:
     parent_note: gr.HTML
     parent_drop: gr.Button
     dials: Dials
+    where: gr.Dropdown
+    keep: gr.Checkbox
     estimate: gr.HTML
     start: gr.Button
     note: gr.HTML
@@ -80,12 +84,14 @@ def build(shared: Shared) -> TrainParts:
         )  # fmt: skip
         base_note = gr.HTML(t(offer.words) if offer else "", elem_id="train-base-note")
         dials = build_dials(start_preset)
+        where, keep = build_wish(shared)
         estimate = gr.HTML(elem_id="train-estimate")
         start = gr.Button(t("train.start"), variant="primary", elem_id="train-start")
         note = gr.HTML(elem_id="train-note")
     parts = TrainParts(
-        form, base, other, base_note, parent_note, parent_drop, dials, estimate, start, note, back
-    )
+        form, base, other, base_note, parent_note, parent_drop, dials, where, keep, estimate, start,
+        note, back,
+    )  # fmt: skip
     run_parts = progress.build(shared)
     _wire_base(shared, parts)
     _wire_estimate(shared, parts)
@@ -145,6 +151,7 @@ def _wire_estimate(shared: Shared, parts: TrainParts) -> None:
         cards: list[Card],
         base: str,
         parent: str,
+        flavor: str,
         secret: str,
         request: gr.Request,
         profile: gr.OAuthProfile | None,
@@ -160,7 +167,7 @@ def _wire_estimate(shared: Shared, parts: TrainParts) -> None:
                 demos = join_demos(before.demos(), demos)
             if not len(demos):
                 return notice(say("train.no_demos", locale), "plain")
-            device = shared.profile.hardware or "cpu-basic"
+            device = flavor or shared.profile.hardware or "cpu-basic"
             found = estimate_run(demos, base, config, device, token=token_of(token))
         except DittoError as error:
             return told(error, locale)
@@ -168,10 +175,10 @@ def _wire_estimate(shared: Shared, parts: TrainParts) -> None:
 
     fields = parts.dials.inputs
     gr.on(
-        [shared.demos.change, shared.base.change, shared.parent.change]
+        [shared.demos.change, shared.base.change, shared.parent.change, parts.where.change]
         + [field.change for field in fields],
         estimated,
-        [shared.demos, shared.base, shared.parent, shared.secret, *fields],
+        [shared.demos, shared.base, shared.parent, parts.where, shared.secret, *fields],
         parts.estimate,
         trigger_mode="always_last",
         show_progress="hidden",
@@ -187,17 +194,27 @@ def start_run(
     asking: Visitor,
     shared: Shared,
     token: str | None,
+    wish: Wish,
 ) -> Run:
-    """Make a visitor's run and put it into the line.
+    """Make a visitor's run and put it into the line, or send it to a job.
 
     Raises:
-        DittoError: a limit, the demonstrations, the base model or a setting; in words.
+        DittoError: a limit, the demonstrations, the base model, a setting or the job; in words.
     """
     demos, before = _plan(cards, parent, asking, shared)
     base = require_base(base, shared.profile)
-    with starting(asking.owner, asking.name is not None, shared.profile, time.time()):
+    with (
+        starting(asking.owner, asking.name is not None, shared.profile, time.time()),
+        contextlib.ExitStack() as undo,
+    ):
         run = api.create_run(demos, base, config, owner=asking.owner, parent=before, token=token)
-    if shared.profile.backend == "local":
+        undo.callback(run.delete)
+        if wish.keep and asking.name is not None:
+            api.agree_to_keep(run)
+        if wish.flavor:
+            start_job(shared, run, wish.flavor, token, asking.locale)
+        undo.pop_all()
+    if shared.profile.backend == "local" and not wish.flavor:
         shared.workshop.put(run, asking.owner, token)
     return run
 
@@ -209,6 +226,8 @@ def _wire_start(shared: Shared, parts: TrainParts, lease: gr.State) -> None:
         cards: list[Card],
         base: str,
         parent: str,
+        flavor: str,
+        keep: bool,
         secret: str,
         request: gr.Request,
         profile: gr.OAuthProfile | None,
@@ -218,16 +237,25 @@ def _wire_start(shared: Shared, parts: TrainParts, lease: gr.State) -> None:
         try:
             asking = visitor(request, profile, secret)
             config = read_config(values[0], values[1], values[2:])
-            run = start_run(cards, base, parent, config, asking, shared, token_of(token))
+            wish = Wish(flavor, keep)
+            run = start_run(cards, base, parent, config, asking, shared, token_of(token), wish)
         except DittoError as error:
             return (*[gr.skip()] * 5, told(error, locale_of(request)))
         run_id = run.record.id
-        leased = shared.profile.backend != "local"
+        leased = shared.profile.backend != "local" and not flavor
         return run_id, run_id, changed(run_id), "", time.time_ns() if leased else gr.skip(), ""
 
     parts.start.click(
         started,
-        [shared.demos, shared.base, shared.parent, shared.secret, *parts.dials.inputs],
+        [
+            shared.demos,
+            shared.base,
+            shared.parent,
+            parts.where,
+            parts.keep,
+            shared.secret,
+            *parts.dials.inputs,
+        ],
         [shared.run_id, shared.last_run, shared.run_changed, shared.parent, lease, parts.note],
         show_progress_on=parts.note,
         api_visibility="private",

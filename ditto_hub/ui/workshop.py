@@ -115,6 +115,38 @@ class Workshop:
             if self._now is not None and self._now.id == run_id:
                 self._then[run_id] = do
 
+    def aside(self, run_id: str, work: Callable[[], Iterator[Event]]) -> None:
+        """Follow what works on a run elsewhere, on a thread of its own; one at a time for a run.
+
+        Args:
+            work: yields the run's events until that has ended.
+        """
+        with self._change:
+            if self._leased[run_id]:
+                return
+            self._leased[run_id] += 1
+
+        def follow() -> None:
+            with self._let_go(run_id):
+                for _ in work():
+                    pass
+
+        threading.Thread(target=follow, name=f"aside-{run_id}", daemon=True).start()
+
+    @contextlib.contextmanager
+    def _let_go(self, run_id: str) -> Iterator[None]:
+        try:
+            yield
+        except DittoError as error:  # the run's record and events say so to its owner
+            log.warning("run %s is not watched any more: %s", run_id, type(error).__name__)
+        except Exception:  # the boundary of the thread
+            log.exception("run %s is not watched any more", run_id)
+        finally:
+            with self._change:
+                self._leased[run_id] -= 1
+                self._leased += Counter()  # drops what is down to zero
+                self._change.notify_all()
+
     @contextlib.contextmanager
     def at_work(self, run_id: str) -> Iterator[None]:
         """Count a run as worked on while a page leases a GPU for it."""
@@ -126,12 +158,14 @@ class Workshop:
             with self._change:
                 self._leased[run_id] -= 1
                 self._leased += Counter()  # drops what is down to zero
+                self._change.notify_all()
 
     def wait_for(self, run_id: str, timeout_s: float) -> bool:
         """Wait until nothing works on a run, and tell whether that came about in time."""
         with self._change:
             return self._change.wait_for(
-                lambda: self._now is None or self._now.id != run_id, timeout_s
+                lambda: not self._leased[run_id] and getattr(self._now, "id", "") != run_id,
+                timeout_s,
             )
 
     def close(self, timeout_s: float = 10.0) -> None:
