@@ -12,7 +12,8 @@ from hub_server import Hub, local_hub
 from hub_state import Fault
 
 from ditto_hub import api
-from ditto_hub.api.estimating import Watch, find_shape, note_estimate
+from ditto_hub.api.estimating import Watch, find_shape, job_offers, note_estimate
+from ditto_hub.backends.job_order import SETUP_S
 from ditto_hub.backends.local import LocalBackend
 from ditto_hub.cli import main
 from ditto_hub.config import RunConfig, preset
@@ -154,3 +155,15 @@ def test_a_resumed_run_is_not_refined_from_half_its_events(tmp_path: Path) -> No
     watch.see(RunStarted(**about, resumed=True))
     watch.see(StageFinished(stage="update", seconds=1.0))
     assert run.record.estimate == {}
+
+
+def test_jobs_are_offered_cheapest_first() -> None:
+    """Only GPUs the run fits, each with its setting up in time and money; none without figures."""
+    demos = api.read_demos("example:harbor")
+    found = job_offers(demos, MISTRAL, preset("fast"))
+    assert [offer.usd for offer in found] == sorted(offer.usd for offer in found)
+    names = {offer.flavor for offer in found}
+    assert "a100-large" in names
+    assert not names & {"cpu-basic", "t4-small", "zero-a10g"}
+    assert all(offer.seconds > SETUP_S for offer in found)
+    assert job_offers(demos, "/nowhere", preset("fast")) == []

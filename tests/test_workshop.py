@@ -23,6 +23,7 @@ from ditto_hub.ui.bases import require_base
 from ditto_hub.ui.cards import example_cards, laid_out, mended, new_card, to_demos, with_texts
 from ditto_hub.ui.downloads import SECRET_HEADER, closed_files, download_routes
 from ditto_hub.ui.limits import sweep
+from ditto_hub.ui.progress import stop_run
 from ditto_hub.ui.runs import claim
 from ditto_hub.ui.session import Visitor, new_secret, own_run, own_runs, signed_in, visitor
 from ditto_hub.ui.settings import ORDER, read_config, values_of
@@ -110,6 +111,34 @@ def test_put_twice_is_put_once(bench: Bench) -> None:
     assert shop.place(second.record.id) is None
     bench.let_go(first)
     assert shop.wait_for(first.record.id, PATIENCE_S)
+
+
+def test_cancel_reaches_a_lease(bench: Bench) -> None:
+    """A run that a page leases a GPU for is told to stop, by what its worker asks for."""
+    run, shop = make_run(), Workshop(bench.work)
+    with shop.at_work(run.record.id), run.lock():
+        stop_run(SimpleNamespace(workshop=shop), run)  # type: ignore[arg-type]
+        assert (run.folder / ".cancel").exists()
+
+
+def test_work_elsewhere_is_followed_once(bench: Bench) -> None:
+    """A run that a job works on counts as worked on until that ends, and is watched by one."""
+    run, shop = make_run(), Workshop(bench.work)
+    run_id, gate, begun = run.record.id, threading.Event(), []
+
+    def work() -> Iterator[Event]:
+        begun.append(run_id)
+        gate.wait(PATIENCE_S)
+        yield RunCancelled()
+        raise RunError("The Hub is away.")
+
+    for _ in range(2):
+        shop.aside(run_id, work)
+    assert shop.place(run_id) == 0
+    gate.set()
+    assert shop.wait_for(run_id, PATIENCE_S)
+    assert shop.place(run_id) is None
+    assert begun == [run_id]
 
 
 def test_a_run_under_work_is_told_to_stop(bench: Bench) -> None:
