@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from gradio.state_holder import StateHolder
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from tiny_runs import tiny_config, tiny_demos
@@ -22,7 +24,7 @@ from ditto_hub.runs import Run, hash_owner
 from ditto_hub.ui.bases import require_base
 from ditto_hub.ui.cards import example_cards, laid_out, mended, new_card, to_demos, with_texts
 from ditto_hub.ui.downloads import SECRET_HEADER, closed_files, download_routes
-from ditto_hub.ui.limits import sweep
+from ditto_hub.ui.limits import CALLED_FOR_S, CLOSED_FOR_S, forget_sessions, sweep
 from ditto_hub.ui.progress import stop_run
 from ditto_hub.ui.runs import claim
 from ditto_hub.ui.session import Visitor, new_secret, own_run, own_runs, signed_in, visitor
@@ -302,6 +304,26 @@ def test_what_nobody_worked_on_for_long_is_removed() -> None:
     assert set(removed) == {old.record.id, young.record.id}
     assert sweep(CPU) == []
     assert busy.folder.is_dir()
+
+
+def test_closed_pages_and_programs_calls_are_forgotten() -> None:
+    """A page's session goes an hour after it is closed, a call's soon; one that is open stays."""
+    assert (
+        forget_sessions(cast("Any", SimpleNamespace())) == 0
+    )  # not launched: nothing is there yet
+    holder = StateHolder()
+    page = cast("Any", SimpleNamespace(state_holder=holder))
+    for name, states, closed in (("open", {1: ""}, False), ("closed", {1: ""}, True),
+                                 ("call", {}, False)):  # fmt: skip
+        session = SimpleNamespace(state_data=states, is_closed=closed)
+        holder.session_data[name] = cast("Any", session)
+        holder.time_last_used[name] = datetime.datetime.now()
+    now = time.time()
+    assert forget_sessions(page, now + 60) == 0
+    assert forget_sessions(page, now + CALLED_FOR_S + 60) == 1
+    assert set(holder.session_data) == {"open", "closed"}
+    assert forget_sessions(page, now + CLOSED_FOR_S + 60) == 1
+    assert set(holder.session_data) == set(holder.time_last_used) == {"open"}
 
 
 # ---- what may be named and typed -----------------------------------------------------------------

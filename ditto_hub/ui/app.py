@@ -22,7 +22,7 @@ from ditto_hub.ui import compare, programs, publish, runs, show, train
 from ditto_hub.ui.bases import load_libraries, warm
 from ditto_hub.ui.before import write_base_texts
 from ditto_hub.ui.downloads import closed_files, download_routes
-from ditto_hub.ui.limits import start_sweeper
+from ditto_hub.ui.limits import start_sweepers
 from ditto_hub.ui.nearest import nearest_language
 from ditto_hub.ui.session import Shared, changed, new_secret, own_run, visitor
 from ditto_hub.ui.terms import page_head, privacy
@@ -70,7 +70,7 @@ def build_app(profile: Profile | None = None) -> gr.Blocks:
             told = gr.HTML(privacy(profile, "en"), elem_id="app-privacy-text")
         open_page(app, shared, told)
         programs.build(profile)
-    start_sweeper(profile)
+    start_sweepers(app, profile)
     return app
 
 

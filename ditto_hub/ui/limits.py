@@ -1,10 +1,14 @@
-"""What is removed when its time has come."""
+"""What is removed when its time has come: old runs, and what the server remembers of a page."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections.abc import Callable
+
+import gradio as gr
+from gradio.state_holder import StateHolder
 
 from ditto_hub.errors import DittoError
 from ditto_hub.profiles import Profile
@@ -12,6 +16,9 @@ from ditto_hub.runs import Run
 
 log = logging.getLogger(__name__)
 SWEEP_EVERY_S = 900
+FORGET_EVERY_S = 60
+CLOSED_FOR_S = 3600  # as long as Gradio keeps a closed page's state, for one that comes back
+CALLED_FOR_S = 300
 
 
 def sweep(profile: Profile, now: float | None = None) -> list[str]:
@@ -29,16 +36,55 @@ def sweep(profile: Profile, now: float | None = None) -> list[str]:
     return removed
 
 
-def start_sweeper(profile: Profile) -> threading.Thread | None:
-    """Sweep now and then for as long as the server runs; not on one's own machine."""
-    if profile.name == "own":
-        return None
+def forget_sessions(page: gr.Blocks, now: float | None = None) -> int:
+    """Drop what the server remembers of closed pages and of programs' calls; return how many.
 
-    def every_now_and_then() -> None:
+    Gradio drops a closed page's states after an hour, but keeps half a megabyte a page, and the
+    texts on its cards, until `state_session_capacity` others have come; every call of a program
+    counts as one.
+
+    Args:
+        page: the app; before it is launched there is nothing to drop.
+        now: seconds since the epoch.
+    """
+    holder: StateHolder | None = getattr(page, "state_holder", None)
+    if holder is None:
+        return 0
+    with holder.lock:
+        over = [
+            name for name in list(holder.session_data) if _is_over(holder, name, now or time.time())
+        ]
+        for name in over:
+            holder.session_data.pop(name, None)
+            holder.time_last_used.pop(name, None)
+    return len(over)
+
+
+def _is_over(holder: StateHolder, name: str, now: float) -> bool:
+    """Tell whether nobody will come back to a session: its page is closed, or it never had one."""
+    session, used = holder.session_data[name], holder.time_last_used.get(name)
+    idle_s = now - used.timestamp() if used else 0.0
+    if session.is_closed:
+        return idle_s > CLOSED_FOR_S
+    return not session.state_data and idle_s > CALLED_FOR_S  # a program's call has no states
+
+
+def start_sweepers(page: gr.Blocks, profile: Profile) -> None:
+    """Forget now and then for as long as the server runs; runs only where they expire."""
+    _every(FORGET_EVERY_S, "forgetter", lambda: forget_sessions(page))
+    if profile.name != "own":
+        _every(SWEEP_EVERY_S, "sweeper", lambda: sweep(profile))
+
+
+def _every(seconds: float, name: str, do: Callable[[], object]) -> None:
+    """Do something again and again in a thread that ends with the server."""
+
+    def now_and_then() -> None:
         while True:
-            sweep(profile)
-            time.sleep(SWEEP_EVERY_S)
+            try:
+                do()
+            except (DittoError, OSError) as error:  # of the disk: the next time is another one
+                log.warning("%s: %s", name, type(error).__name__)
+            time.sleep(seconds)
 
-    thread = threading.Thread(target=every_now_and_then, name="sweeper", daemon=True)
-    thread.start()
-    return thread
+    threading.Thread(target=now_and_then, name=name, daemon=True).start()
