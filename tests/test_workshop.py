@@ -21,6 +21,8 @@ from ditto_hub.errors import BaseModelError, ConfigError, DemoError, RunBusyErro
 from ditto_hub.events import Event, RunCancelled
 from ditto_hub.profiles import load_profile
 from ditto_hub.runs import Run, hash_owner
+from ditto_hub.ui import bases
+from ditto_hub.ui.asking import writer
 from ditto_hub.ui.bases import require_base
 from ditto_hub.ui.cards import example_cards, laid_out, mended, new_card, to_demos, with_texts
 from ditto_hub.ui.downloads import SECRET_HEADER, closed_files, download_routes
@@ -368,6 +370,33 @@ def test_a_draft_left_as_it_is_is_no_edit() -> None:
     """What the model wrote and nobody changed is no rejected answer."""
     card = new_card("a")
     assert with_texts([card], ["a", "text"], {card["id"]: "text"})[0]["original"] is None
+
+
+def test_a_draft_that_is_edited_after_a_reload_is_an_edit() -> None:
+    """What the model wrote stays on the card that the browser keeps, though nobody edited it."""
+    card = new_card("a")
+    kept = with_texts([card], ["a", "text"], {card["id"]: "text"})
+    again = mended(kept, OWN)
+    assert with_texts(again, ["a", "mine"], {})[0]["original"] == "text"
+
+
+def test_nothing_is_written_while_the_libraries_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks in the first seconds waits: imported by two threads at once they break."""
+    order: list[str] = []
+    loaded = threading.Event()
+
+    def load() -> None:
+        time.sleep(0.05)
+        order.append("loaded")
+        loaded.set()
+
+    monkeypatch.setattr(bases, "warm", loaded)
+    monkeypatch.setattr(bases, "_begun", threading.Lock())
+    monkeypatch.setattr(bases, "_load", load)
+    monkeypatch.setattr("ditto_hub.api.write", lambda *_, **__: order.append("written") or [])
+    shared: Any = SimpleNamespace(profile=OWN)
+    writer(shared, make_run(), Visitor(f"browser:{ANN}", None), None)(())
+    assert order == ["loaded", "written"]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from ditto_hub.events import Event
 from ditto_hub.profiles import Profile, load_profile
 from ditto_hub.runs import Run
 from ditto_hub.ui import compare, programs, publish, runs, show, train
-from ditto_hub.ui.bases import load_libraries, warm
+from ditto_hub.ui.bases import load_libraries, wait_for_libraries
 from ditto_hub.ui.before import write_base_texts
 from ditto_hub.ui.downloads import closed_files, download_routes
 from ditto_hub.ui.limits import start_sweepers
@@ -101,8 +101,7 @@ def worker(profile: Profile) -> Work:
     def work_on(
         run: Run, owner: str, token: str | None, stop: Callable[[], str]
     ) -> Iterator[Event]:
-        load_libraries()
-        warm.wait()  # two threads that import the same modules at once see them half made
+        wait_for_libraries()
         # without them the page shows the rest, and training says itself what is amiss
         with contextlib.suppress(DittoError):
             if run.load_state() is None:

@@ -98,6 +98,12 @@ def load_libraries() -> None:
         threading.Thread(target=_load, name="libraries", daemon=True).start()
 
 
+def wait_for_libraries() -> None:
+    """Wait until they are loaded: two threads that import them at once see them half made."""
+    load_libraries()
+    warm.wait()
+
+
 def _load() -> None:
     try:
         import ditto_hub.algorithm.loop  # noqa: F401

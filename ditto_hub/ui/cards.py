@@ -17,13 +17,14 @@ FEWEST_SHOWN = 2  # as many as the least that train, so that the page says by it
 
 
 def new_card(prompt: str = "", completion: str = "", origin: str = "typed") -> Card:
-    """Return a card with an id of its own."""
+    """Return a card with an id of its own; `draft` is what a model wrote, edited or not."""
     return {
         "id": secrets.token_hex(4),
         "prompt": prompt,
         "completion": completion,
         "origin": origin,
         "original": None,
+        "draft": None,
     }
 
 
@@ -58,12 +59,12 @@ def with_texts(
     count = len(cards)
     changed = []
     for card, prompt, completion in zip(cards, texts[:count], texts[count:], strict=True):
-        draft = drafted.get(card["id"], card.get("original"))
+        draft = drafted.get(card["id"], card.get("draft") or card.get("original"))
         original = draft if draft and draft != completion else None
         origin = "edited" if original else card["origin"]
         changed.append(
             {**card, "prompt": prompt or "", "completion": completion or "", "origin": origin,
-             "original": original}
+             "original": original, "draft": draft}
         )  # fmt: skip
     return changed
 
@@ -75,9 +76,9 @@ def mended(kept: Any, profile: Profile) -> list[Card]:
         texts = [row.get(k) for k in ("prompt", "completion")] if isinstance(row, dict) else []
         if len(texts) == 2 and all(isinstance(text, str) for text in texts):
             card = new_card(*(str(t)[: profile.max_text_chars] for t in texts))
-            original = row.get("original")
-            if isinstance(original, str):
-                card["original"] = original[: profile.max_text_chars]
+            for name in ("original", "draft"):
+                if isinstance(row.get(name), str):
+                    card[name] = row[name][: profile.max_text_chars]
             found.append({**card, "origin": str(row.get("origin") or "typed")[:40]})
     return found
 

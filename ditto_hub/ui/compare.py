@@ -24,6 +24,7 @@ from ditto_hub.ui.asking import (
     usual_methods,
     writer,
 )
+from ditto_hub.ui.bases import wait_for_libraries
 from ditto_hub.ui.render import notice, told
 from ditto_hub.ui.session import Shared, changed, token_of
 from ditto_hub.ui.words import locale_of, say, t
@@ -212,6 +213,7 @@ def _wire_choose(shared: Shared, parts: CompareParts) -> None:
         try:
             _, run = asked(run_id, secret, request, profile)
             here = shared.profile.backend == "local"
+            wait_for_libraries()
             api.choose(run, candidate or "", probe=here, token=token_of(token))
         except DittoError as error:
             return told(error, locale), gr.skip()

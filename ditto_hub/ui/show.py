@@ -13,7 +13,7 @@ from ditto_hub import api, pocket
 from ditto_hub.demos import as_messages
 from ditto_hub.errors import DittoError
 from ditto_hub.ui import imports
-from ditto_hub.ui.bases import checked, require_base
+from ditto_hub.ui.bases import checked, require_base, wait_for_libraries
 from ditto_hub.ui.cards import (
     Card,
     example_cards,
@@ -46,8 +46,8 @@ WORDS = {
     "show.import": "Take them from a file, a log, or the Hub",
     "show.most": "A run takes {n} demonstrations here.",
     "show.draft_needs": "Write the prompt first; the base model then drafts an answer to it.",
-    "show.draft_about": "{base} wrote this. Edit it until it is yours: what you change becomes a"
-    " lesson of its own.",
+    "show.draft_about": "The base model wrote this. Edit it until it is yours: what you change"
+    " becomes a lesson of its own.",
     "show.parent": "These join the {n} demonstrations of run {run}, and training goes on from its"
     " adapter.",
 }
@@ -139,10 +139,13 @@ def _wire(
 def _cards(shared: Shared, drafted: gr.State, kept: gr.BrowserState, parts: ShowParts) -> None:
     """Render a card a demonstration, whenever they are laid out anew."""
 
-    @gr.render(inputs=[shared.deal], triggers=[shared.deal.change], show_progress="hidden")  # type: ignore[untyped-decorator]
-    def cards_of(cards: list[Card]) -> None:
+    @gr.render(inputs=[shared.deal, shared.locale], triggers=[shared.deal.change],
+               show_progress="hidden")  # type: ignore[untyped-decorator]  # fmt: skip
+    def cards_of(cards: list[Card], locale: str) -> None:
         boxes = Boxes()
-        buttons = [_card(number, card, shared, boxes) for number, card in enumerate(cards, 1)]
+        buttons = [
+            _card(number, card, locale, shared, boxes) for number, card in enumerate(cards, 1)
+        ]
         for number, (draft, remove) in enumerate(buttons):
             _wire_draft(number, cards[number], draft, shared, drafted, boxes)
             _wire_remove(number, remove, shared, drafted, boxes)
@@ -150,7 +153,9 @@ def _cards(shared: Shared, drafted: gr.State, kept: gr.BrowserState, parts: Show
         _wire_texts(shared, drafted, kept, parts, boxes)
 
 
-def _card(number: int, card: Card, shared: Shared, boxes: Boxes) -> tuple[gr.Button, gr.Button]:
+def _card(
+    number: int, card: Card, locale: str, shared: Shared, boxes: Boxes
+) -> tuple[gr.Button, gr.Button]:
     """Put one card on the page and return its buttons."""
     longest = shared.profile.max_text_chars
     key = card["id"]
@@ -165,21 +170,29 @@ def _card(number: int, card: Card, shared: Shared, boxes: Boxes) -> tuple[gr.But
             gr.Textbox(
                 card["prompt"], label=t("show.prompt"), placeholder=t("show.prompt_about"), lines=2,
                 max_lines=8, max_length=longest, elem_id=f"show-prompt-{number}", key=(key, "p"),
+                interactive=True,
             )
         )  # fmt: skip
         boxes.completions.append(
             gr.Textbox(
                 card["completion"], label=t("show.completion"), lines=4, max_lines=20,
                 placeholder=t("show.completion_about"), max_length=longest,
-                elem_id=f"show-completion-{number}", key=(key, "c"),
+                elem_id=f"show-completion-{number}", key=(key, "c"), interactive=True,
             )
         )  # fmt: skip
-        original = card.get("original")
-        shown = difference(original, card["completion"]) if original else ""
         boxes.changes.append(
-            gr.HTML(shown, elem_id=f"show-change-{number}", elem_classes="d-change")
+            gr.HTML(_change(card, locale), elem_id=f"show-change-{number}", elem_classes="d-change")
         )
     return draft, remove
+
+
+def _change(card: Card, locale: str) -> str:
+    """Return what was edited of a model's draft, or that this is one."""
+    if card.get("original"):
+        return difference(card["original"], card["completion"])
+    if card.get("draft") and card["draft"] == card["completion"]:
+        return notice(say("show.draft_about", locale), "good")
+    return ""
 
 
 def _wire_texts(
@@ -194,10 +207,7 @@ def _wire_texts(
     def typed(cards: list[Card], drafts: dict[str, str], base: str, *texts: Any) -> list[Any]:
         *boxes_, parent, locale = texts
         now = with_texts(cards, boxes_, drafts)
-        changes = [
-            difference(card["original"], card["completion"]) if card["original"] else ""
-            for card in now
-        ]
+        changes = [_change(card, locale) for card in now]
         return [now, now, _checked(now, base, parent, shared, locale), *changes]
 
     gr.on(
@@ -265,6 +275,7 @@ def _wire_draft(
             as_messages(prompt), samples=1, seed=time.time_ns() % 2**31,
             max_new_tokens=DRAFT_TOKENS,
         )  # fmt: skip
+        wait_for_libraries()
         try:
             texts = api.write(
                 require_base(base, shared.profile), [asked], shared.profile,
@@ -273,7 +284,7 @@ def _wire_draft(
         except DittoError as error:
             return gr.skip(), drafts, told(error, asking.locale)
         text = texts[0][0]
-        about = say("show.draft_about", asking.locale, base=base)
+        about = say("show.draft_about", asking.locale)
         return text, {**drafts, card["id"]: text}, notice(about, "good")
 
     draft.click(

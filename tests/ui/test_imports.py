@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pages import App
+from pages import PAIRS, App
 from playwright.sync_api import Page, expect
 
 SCRIPT = "<script>alert(1)</script>"
@@ -117,3 +118,24 @@ def test_a_dataset_is_asked_for_by_name(panel: Page) -> None:
     panel.fill("#imports-dataset input, #imports-dataset textarea", "alice/open")
     panel.keyboard.press("Enter")
     expect(panel.locator("#imports-message")).to_contain_text("Offline")
+
+
+def test_a_draft_is_edited_in_place(app: App, visit: Callable[..., Page]) -> None:
+    """What the model wrote can be changed, the difference is shown, and both outlive a reload.
+
+    It is asked for while the libraries may still be loading.
+    """
+    page = visit(app.url)
+    page.click("#show-draft-1")
+    change, text = page.locator("#show-change-1"), page.locator("#show-completion-1 textarea")
+    expect(change).to_contain_text("Write the prompt first")
+    page.fill("#show-prompt-1 textarea", PAIRS[0][0])
+    page.dblclick("#show-draft-1")
+    expect(change).to_contain_text("The base model wrote this.")
+    text.press("Control+End")
+    text.press_sequentially(" Inserted")
+    expect(change.locator("ins")).to_have_text("Inserted")
+    page.reload()
+    expect(text).to_have_value(re.compile(" Inserted$"))
+    expect(change.locator("ins")).to_have_text("Inserted")
+    expect(text).to_be_editable()
