@@ -250,7 +250,7 @@ def test_no_text_becomes_markup(run: Run) -> None:
     run.record.base_model = {"id": EVIL}
     shown = [
         render.voices(texts_for(run, "demo-1", 0, "en"), "en"),
-        render.findings(finding, [finding], 1, 1, "en"),
+        render.findings(finding, [finding], [1], 1, "en"),
         render.difference(EVIL, f"{EVIL} more"),
         render.notice(EVIL),
         render.told(ValueError(EVIL), "en"),
@@ -271,7 +271,14 @@ def test_a_difference_shows_what_was_taken_and_put() -> None:
 @pytest.mark.parametrize(("count", "words"), [(0, "No demonstration yet"), (1, "1 demonstration,")])
 def test_findings_count(count: int, words: str) -> None:
     """None and one have words of their own."""
-    assert words in render.findings(Finding("advice", "good", ""), [], count, 9, "en")
+    assert words in render.findings(Finding("advice", "good", ""), [], range(count), 9, "en")
+
+
+def test_a_finding_names_the_card() -> None:
+    """Empty cards are no demonstrations, so the second one may stand on the third card."""
+    found = Finding("warning", "duplicate", "demo-1 and demo-2 are the same; it counts twice.")
+    shown = render.findings(Finding("advice", "good", ""), [found], [1, 3], 9, "en")
+    assert "Card 1 and Card 3 are the same" in shown
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,8 @@ class Preview:
             for number, cells in enumerate(self.cells, start=1)
             if (pair := _from_cells(cells, prompt, completion)) is not None
         )
-        return replace(self, rows=kept, totals={"": len(kept)})
+        lost = len(self.cells) - len(kept)
+        return replace(self, rows=kept, totals={"": len(kept)}, unusable=lost)
 
 
 def preview(path: str | Path, limit: int = LONGEST_PREVIEW, rows: int = ROWS_SHOWN) -> Preview:

@@ -19,7 +19,7 @@ from ditto_hub.events import Event
 from ditto_hub.profiles import Profile, load_profile
 from ditto_hub.runs import Run
 from ditto_hub.ui import compare, programs, publish, runs, show, train
-from ditto_hub.ui.bases import load_libraries, wait_for_libraries
+from ditto_hub.ui.bases import wait_for_libraries
 from ditto_hub.ui.before import write_base_texts
 from ditto_hub.ui.downloads import closed_files, download_routes
 from ditto_hub.ui.limits import start_sweepers
@@ -126,7 +126,6 @@ def open_page(app: gr.Blocks, shared: Shared, told: gr.HTML) -> None:
                 run_id = run_id or (own_run(wanted, asking).record.id if wanted else "")
             except RunError:
                 continue
-        load_libraries()
         locale = locale_of(request)
         words = privacy(shared.profile, locale)
         return secret, run_id, run_id, changed(run_id), locale, words

@@ -88,7 +88,9 @@ def _counter(base_model: str) -> Callable[[str], int]:
     return load_format(base_model).count
 
 
+PAGE_FIRST_S = 2.0  # importing holds the interpreter, and the first page with it
 warm = threading.Event()
+_wanted = threading.Event()
 _begun = threading.Lock()
 
 
@@ -100,11 +102,13 @@ def load_libraries() -> None:
 
 def wait_for_libraries() -> None:
     """Wait until they are loaded: two threads that import them at once see them half made."""
+    _wanted.set()
     load_libraries()
     warm.wait()
 
 
 def _load() -> None:
+    _wanted.wait(PAGE_FIRST_S)
     try:
         import ditto_hub.algorithm.loop  # noqa: F401
     finally:

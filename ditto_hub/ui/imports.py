@@ -191,14 +191,18 @@ def _wire_choosing(shared: Shared, parts: ImportParts) -> None:
     def choose(
         found: Preview | None, prompt: str, completion: str, voice: str, request: gr.Request
     ) -> list[Any]:
+        locale = locale_of(request)
         rows = chosen_rows(found, prompt, completion, voice, shared.profile)
-        return _rows(rows, locale_of(request))
+        if found is None:
+            return ["", *_rows(rows, locale)]
+        read = _by_columns(found, prompt, completion)
+        return [_about(read, shared.profile, locale), *_rows(rows, locale)]
 
     gr.on(
         [parts.prompt_column.input, parts.completion_column.input, parts.voice.input],
         choose,
         parts.choice,
-        parts.picking,
+        [parts.message, *parts.picking],
         show_progress="hidden",
         api_visibility="private",
     )
@@ -269,10 +273,16 @@ def chosen_rows(
     """Return the rows that a choice of columns and voice leaves, without what is too long."""
     if found is None:
         return []
-    if completion and completion in found.columns:
-        found = found.from_columns(prompt or "", completion)
+    found = _by_columns(found, prompt, completion)
     rows = found.of_voice(voice or next(iter(found.voices), ""))
     return [row for row in rows if _longest(row) <= profile.max_text_chars]
+
+
+def _by_columns(found: Preview, prompt: str, completion: str) -> Preview:
+    """Return what was found as two columns read it, once they are chosen."""
+    if completion and completion in found.columns:
+        return found.from_columns(prompt or "", completion)
+    return found
 
 
 def forget(path: str | Path) -> None:
@@ -325,7 +335,8 @@ def _about(found: Preview, profile: Profile, locale: str) -> str:
     most = profile.max_text_chars
     if too_long := sum(_longest(row) > most for row in found.rows):
         said.append(say("imports.too_long", locale, count=too_long, most=most))
-    return notice(" ".join(said), "warning" if found.unusable else "good" if shown else "plain")
+    kind = "warning" if found.unusable else "good"
+    return notice(" ".join(said), kind if shown else "plain")
 
 
 def _rows(rows: Sequence[PreviewRow], locale: str) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import time
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -84,6 +85,7 @@ WORDS = {
     "check.count": "{n} demonstrations, about {tokens} tokens in all",
     "check.one": "1 demonstration, about {tokens} tokens",
     "check.zero": "No demonstration yet",
+    "check.card": "Card {n}",
     "run.base": "Base model",
     "run.demos": "Demonstrations",
     "run.kept": "Kept",
@@ -95,6 +97,7 @@ WORDS = {
 
 
 LEASES = LEASE_WORDS.keys()  # words.py has them in every language
+DEMO_ID = re.compile(r"\bdemo-(\d+)\b")
 GOOD = "These demonstrations are ready to train on."
 
 
@@ -113,8 +116,22 @@ def told(error: BaseException, locale: str) -> str:
 # ---- demonstrations ------------------------------------------------------------------------------
 
 
-def findings(first: Finding, found: Sequence[Finding], count: int, tokens: int, locale: str) -> str:
-    """Say how many demonstrations there are, what would help most, and the rest."""
+def findings(
+    first: Finding, found: Sequence[Finding], cards: Sequence[int], tokens: int, locale: str
+) -> str:
+    """Say how many demonstrations there are, what would help most, and the rest.
+
+    Args:
+        cards: number of the card on which each demonstration stands.
+    """
+
+    def words(finding: Finding) -> str:
+        told = tell(finding.message, locale)
+        return escape(
+            DEMO_ID.sub(lambda n: say("check.card", locale, n=cards[int(n[1]) - 1]), told)
+        )
+
+    count = len(cards)
     key = {0: "check.zero", 1: "check.one"}.get(count, "check.count")
     head = f'<p class="d-count">{escape(say(key, locale, n=count, tokens=tokens))}</p>'
     if not count:
@@ -123,11 +140,9 @@ def findings(first: Finding, found: Sequence[Finding], count: int, tokens: int, 
         head += f'<p class="d-good">{escape(tell(GOOD, locale))}</p>'
     else:
         most = escape(say("check.most", locale))
-        told = escape(tell(first.message, locale))
-        head += f'<p class="d-most d-{first.level}"><b>{most}</b> {told}</p>'
+        head += f'<p class="d-most d-{first.level}"><b>{most}</b> {words(first)}</p>'
     rows = "".join(
-        f'<li class="d-{f.level}"><b>{escape(say(f"check.{f.level}", locale))}:</b>'
-        f" {escape(tell(f.message, locale))}</li>"
+        f'<li class="d-{f.level}"><b>{escape(say(f"check.{f.level}", locale))}:</b> {words(f)}</li>'
         for f in found
         if f.message != first.message
     )

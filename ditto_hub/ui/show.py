@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -13,10 +14,11 @@ from ditto_hub import api, pocket
 from ditto_hub.demos import as_messages
 from ditto_hub.errors import DittoError
 from ditto_hub.ui import imports
-from ditto_hub.ui.bases import checked, require_base, wait_for_libraries
+from ditto_hub.ui.bases import checked, load_libraries, require_base, wait_for_libraries
 from ditto_hub.ui.cards import (
     Card,
     example_cards,
+    is_empty,
     laid_out,
     mended,
     new_card,
@@ -35,6 +37,7 @@ WORDS = {
     "show.example_sprout": "Sprout: notes from a garden club",
     "show.example_gazette": "Gazette: a small newsroom",
     "show.empty": "Empty all cards",
+    "show.undo": "Bring back the cards that stood here",
     "show.prompt": "Prompt",
     "show.prompt_about": "What you would ask for.",
     "show.completion": "What you want back",
@@ -89,6 +92,7 @@ def build(shared: Shared) -> ShowParts:
             for name in pocket.voices()
         }
         empty = gr.Button(t("show.empty"), size="sm", elem_id="show-empty")
+    undo = gr.Button(t("show.undo"), size="sm", visible=False, elem_id="show-undo")
     with gr.Accordion(t("show.import"), open=False, elem_id="show-import"):
         imports.build(shared)
     with gr.Column(elem_id="show-cards"):
@@ -100,27 +104,19 @@ def build(shared: Shared) -> ShowParts:
     parts = ShowParts(checks, add, go_on)
     with place:
         _cards(shared, drafted, kept, parts)
-    _wire(shared, kept, examples, empty, parts)
+    _wire(shared, kept, parts)
+    _wire_replacing(shared, examples, empty, undo)
     return parts
 
 
-def _wire(
-    shared: Shared,
-    kept: gr.BrowserState,
-    examples: dict[str, gr.Button],
-    empty: gr.Button,
-    parts: ShowParts,
-) -> None:
-    """Lay cards out anew: from the browser's drafts, an example set, an import, or none."""
+def _wire(shared: Shared, kept: gr.BrowserState, parts: ShowParts) -> None:
+    """Lay cards out anew: from the browser's drafts, or whatever was dealt."""
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
     def restore(drafts: Any) -> list[Card]:
         return laid_out(mended(drafts, shared.profile))
 
     shared.page.load(restore, kept, shared.deal, **quiet)
-    for name, button in examples.items():
-        button.click(lambda name=name: example_cards(name), None, shared.deal, **quiet)
-    empty.click(lambda: laid_out([]), None, shared.deal, **quiet)
 
     def dealt(
         cards: list[Card], base: str, parent: str, request: gr.Request
@@ -134,6 +130,26 @@ def _wire(
         **quiet,
     )
     parts.go_on.click(lambda: gr.Tabs(selected="train"), None, shared.tabs, **quiet)
+
+
+def _wire_replacing(
+    shared: Shared, examples: dict[str, gr.Button], empty: gr.Button, undo: gr.Button
+) -> None:
+    """Put an example set, or nothing, in the place of the cards; what stood there comes back."""
+    before = gr.State([])
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+    def replaced(name: str, cards: list[Card]) -> tuple[list[Card], list[Card], Any]:
+        written = [card for card in cards if not is_empty(card)]
+        new = example_cards(name) if name else laid_out([])
+        return new, written, gr.update(visible=bool(written))
+
+    for name, button in [*examples.items(), ("", empty)]:
+        button.click(partial(replaced, name), shared.demos, [shared.deal, before, undo], **quiet)
+    undo.click(
+        lambda cards: (laid_out(cards), gr.update(visible=False)), before, [shared.deal, undo],
+        **quiet,
+    )  # fmt: skip
 
 
 def _cards(shared: Shared, drafted: gr.State, kept: gr.BrowserState, parts: ShowParts) -> None:
@@ -151,6 +167,7 @@ def _cards(shared: Shared, drafted: gr.State, kept: gr.BrowserState, parts: Show
             _wire_remove(number, remove, shared, drafted, boxes)
         _wire_add(parts.add, shared, drafted, boxes)
         _wire_texts(shared, drafted, kept, parts, boxes)
+        load_libraries()  # the page is whole with these, and what follows needs them
 
 
 def _card(
@@ -308,4 +325,5 @@ def _checked(cards: Sequence[Card], base: str, parent: str, shared: Shared, loca
     if parent and len(demos):  # its demonstrations come before these
         found = [f for f in found if f.code not in ("too-few", "few")]
         first = found[0] if found else replace(first, code="good")
-    return findings(first, found, len(demos), tokens, locale)
+    numbers = [number for number, card in enumerate(cards, start=1) if not is_empty(card)]
+    return findings(first, found, numbers, tokens, locale)

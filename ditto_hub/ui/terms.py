@@ -10,7 +10,8 @@ from ditto_hub.ui.words import say
 WORDS = {
     "privacy.what": "What is kept: your demonstrations, the samples drawn from the model, the"
     " adapters, and the run's record, in one folder a run on {where}. Drafts that are not trained"
-    " on are kept in your browser alone.",
+    " on are kept in your browser alone; while the page is open, and for an hour after, they are"
+    " in this machine's memory too.",
     "privacy.space": "this Space's disk",
     "privacy.own": "this machine",
     "privacy.how_long": "How long: a run that has ended or stands idle is removed after {hours}"

@@ -67,6 +67,7 @@ def test_columns_are_chosen_and_rows_ticked_by_keyboard(panel: Page) -> None:
         panel.get_by_role("option", name=column).click()
     rows = panel.locator("#imports-rows input")
     expect(rows).to_have_count(12)
+    expect(panel.locator("#imports-message")).to_have_text("posts.csv: 12 found.")
     expect(panel.locator("#imports-rows input:checked")).to_have_count(0)
     rows.nth(4).focus()
     panel.keyboard.press("Space")
@@ -139,3 +140,18 @@ def test_a_draft_is_edited_in_place(app: App, visit: Callable[..., Page]) -> Non
     expect(text).to_have_value(re.compile(" Inserted$"))
     expect(change.locator("ins")).to_have_text("Inserted")
     expect(text).to_be_editable()
+
+
+def test_cards_that_were_replaced_come_back(app: App, visit: Callable[..., Page]) -> None:
+    """An example set, or emptying all, takes the place of what was typed; one press undoes it."""
+    page = visit(app.url)
+    prompt = page.locator("#show-prompt-2 textarea")
+    prompt.fill("Mine")
+    expect(page.locator("#show-checks")).to_contain_text("1 demonstration")
+    for button in ("#show-example-harbor", "#show-empty"):
+        page.click(button)
+        expect(prompt).not_to_have_value("Mine")
+        page.click("#show-undo")
+        prompt = page.locator("#show-prompt-1 textarea")
+        expect(prompt).to_have_value("Mine")
+        expect(page.locator("#show-undo")).to_be_hidden()
