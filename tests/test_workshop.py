@@ -24,7 +24,15 @@ from ditto_hub.runs import Run, hash_owner
 from ditto_hub.ui import bases
 from ditto_hub.ui.asking import writer
 from ditto_hub.ui.bases import require_base
-from ditto_hub.ui.cards import example_cards, laid_out, mended, new_card, to_demos, with_texts
+from ditto_hub.ui.cards import (
+    example_cards,
+    laid_out,
+    mended,
+    merged,
+    new_card,
+    to_demos,
+    with_texts,
+)
 from ditto_hub.ui.downloads import SECRET_HEADER, closed_files, download_routes
 from ditto_hub.ui.limits import CALLED_FOR_S, CLOSED_FOR_S, forget_sessions, sweep
 from ditto_hub.ui.progress import stop_run
@@ -378,6 +386,15 @@ def test_a_draft_that_is_edited_after_a_reload_is_an_edit() -> None:
     kept = with_texts([card], ["a", "text"], {card["id"]: "text"})
     again = mended(kept, OWN)
     assert with_texts(again, ["a", "mine"], {})[0]["original"] == "text"
+
+
+def test_what_was_typed_before_a_card_came_or_went_is_kept() -> None:
+    """Texts of an earlier layout reach the cards they were typed on, whatever stands there now."""
+    ann, bob, new = new_card("a"), new_card("b"), new_card("c")
+    now = merged([bob, new], [ann, bob], ["a", "b", "text of a", "text of b"], {})
+    assert [(card["id"], card["prompt"], card["completion"]) for card in now] == [
+        (bob["id"], "b", "text of b"), (new["id"], "c", ""),
+    ]  # fmt: skip
 
 
 def test_nothing_is_written_while_the_libraries_load(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,21 @@ def with_texts(
     return changed
 
 
+def merged(
+    now: Sequence[Card], shown: Sequence[Card], texts: Sequence[str], drafted: Mapping[str, str]
+) -> list[Card]:
+    """Return the cards there are now, with the texts of boxes that may show an earlier layout.
+
+    Args:
+        now: cards as they are laid out last.
+        shown: cards whose boxes the texts stand in.
+        texts: all prompts, then all completions.
+        drafted: card id -> what the model wrote for it.
+    """
+    written = {card["id"]: card for card in with_texts(shown, texts, drafted)}
+    return [written.get(card["id"], card) for card in now]
+
+
 def mended(kept: Any, profile: Profile) -> list[Card]:
     """Return cards a browser kept, without what is none: its storage is anybody's to write."""
     found = []

@@ -21,6 +21,7 @@ from ditto_hub.ui.cards import (
     is_empty,
     laid_out,
     mended,
+    merged,
     new_card,
     to_demos,
     with_texts,
@@ -49,6 +50,8 @@ WORDS = {
     "show.import": "Take them from a file, a log, or the Hub",
     "show.most": "A run takes {n} demonstrations here.",
     "show.draft_needs": "Write the prompt first; the base model then drafts an answer to it.",
+    "show.draft_full": "A text stands there already, and a draft would take its place: empty the"
+    " box first.",
     "show.draft_about": "The base model wrote this. Edit it until it is yours: what you change"
     " becomes a lesson of its own.",
     "show.parent": "These join the {n} demonstrations of run {run}, and training goes on from its"
@@ -68,8 +71,9 @@ class ShowParts:
 
 @dataclass(frozen=True)
 class Boxes:
-    """Hold the components of the cards on the page."""
+    """Hold the components of the cards on the page, and the cards they were made for."""
 
+    cards: list[Card]
     prompts: list[gr.Textbox] = field(default_factory=list)
     completions: list[gr.Textbox] = field(default_factory=list)
     changes: list[gr.HTML] = field(default_factory=list)
@@ -158,13 +162,13 @@ def _cards(shared: Shared, drafted: gr.State, kept: gr.BrowserState, parts: Show
     @gr.render(inputs=[shared.deal, shared.locale], triggers=[shared.deal.change],
                show_progress="hidden")  # type: ignore[untyped-decorator]  # fmt: skip
     def cards_of(cards: list[Card], locale: str) -> None:
-        boxes = Boxes()
+        boxes = Boxes(cards)
         buttons = [
             _card(number, card, locale, shared, boxes) for number, card in enumerate(cards, 1)
         ]
         for number, (draft, remove) in enumerate(buttons):
             _wire_draft(number, cards[number], draft, shared, drafted, boxes)
-            _wire_remove(number, remove, shared, drafted, boxes)
+            _wire_remove(cards[number]["id"], remove, shared, drafted, boxes)
         _wire_add(parts.add, shared, drafted, boxes)
         _wire_texts(shared, drafted, kept, parts, boxes)
         load_libraries()  # the page is whole with these, and what follows needs them
@@ -223,8 +227,8 @@ def _wire_texts(
 
     def typed(cards: list[Card], drafts: dict[str, str], base: str, *texts: Any) -> list[Any]:
         *boxes_, parent, locale = texts
-        now = with_texts(cards, boxes_, drafts)
-        changes = [_change(card, locale) for card in now]
+        now = merged(cards, boxes.cards, boxes_, drafts)
+        changes = [_change(card, locale) for card in with_texts(boxes.cards, boxes_, drafts)]
         return [now, now, _checked(now, base, parent, shared, locale), *changes]
 
     gr.on(
@@ -239,11 +243,11 @@ def _wire_texts(
 
 
 def _wire_remove(
-    number: int, remove: gr.Button, shared: Shared, drafted: gr.State, boxes: Boxes
+    gone: str, remove: gr.Button, shared: Shared, drafted: gr.State, boxes: Boxes
 ) -> None:
     def removed(cards: list[Card], drafts: dict[str, str], *texts: str) -> list[Card]:
-        now = with_texts(cards, texts, drafts)
-        return laid_out(now[:number] + now[number + 1 :])
+        now = merged(cards, boxes.cards, texts, drafts)
+        return laid_out([card for card in now if card["id"] != gone])
 
     remove.click(
         removed,
@@ -256,7 +260,7 @@ def _wire_remove(
 
 def _wire_add(add: gr.Button, shared: Shared, drafted: gr.State, boxes: Boxes) -> None:
     def added(cards: list[Card], drafts: dict[str, str], locale: str, *texts: str) -> list[Card]:
-        now = with_texts(cards, texts, drafts)
+        now = merged(cards, boxes.cards, texts, drafts)
         if len(now) >= shared.profile.max_demos:
             gr.Info(say("show.most", locale, n=shared.profile.max_demos))
             return now
@@ -278,6 +282,7 @@ def _wire_draft(
 
     def write(
         prompt: str,
+        text: str,
         drafts: dict[str, str],
         base: str,
         secret: str,
@@ -288,6 +293,8 @@ def _wire_draft(
         asking = visitor(request, profile, secret)
         if not (prompt or "").strip():
             return gr.skip(), drafts, notice(say("show.draft_needs", asking.locale))
+        if (text or "").strip() and text != drafts.get(card["id"], card.get("draft")):
+            return gr.skip(), drafts, notice(say("show.draft_full", asking.locale))
         asked = api.WriteRequest(
             as_messages(prompt), samples=1, seed=time.time_ns() % 2**31,
             max_new_tokens=DRAFT_TOKENS,
@@ -306,7 +313,7 @@ def _wire_draft(
 
     draft.click(
         write,
-        [boxes.prompts[number], drafted, shared.base, shared.secret],
+        [boxes.prompts[number], boxes.completions[number], drafted, shared.base, shared.secret],
         [boxes.completions[number], drafted, boxes.changes[number]],
         concurrency_id="model",
         concurrency_limit=1,
