@@ -237,6 +237,7 @@ def _wire_texts(
         [shared.deal, drafted, shared.base, *boxes.texts, shared.parent, shared.locale],
         [shared.demos, kept, parts.checks, *boxes.changes],
         trigger_mode="always_last",
+        key="show-typed",  # what waits to be sent goes to the handler of the next layout
         show_progress="hidden",
         api_visibility="private",
     )
@@ -253,6 +254,7 @@ def _wire_remove(
         removed,
         [shared.deal, drafted, *boxes.texts],
         shared.deal,
+        key=f"show-remove-{gone}",
         show_progress="hidden",
         api_visibility="private",
     )
@@ -270,6 +272,7 @@ def _wire_add(add: gr.Button, shared: Shared, drafted: gr.State, boxes: Boxes) -
         added,
         [shared.deal, drafted, shared.locale, *boxes.texts],
         shared.deal,
+        key="show-add",
         show_progress="hidden",
         api_visibility="private",
     )
@@ -315,6 +318,7 @@ def _wire_draft(
         write,
         [boxes.prompts[number], boxes.completions[number], drafted, shared.base, shared.secret],
         [boxes.completions[number], drafted, boxes.changes[number]],
+        key=f"show-draft-{card['id']}",
         concurrency_id="model",
         concurrency_limit=1,
         show_progress_on=boxes.completions[number],

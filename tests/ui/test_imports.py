@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pages import PAIRS, App
+from pages import PAIRS, App, write_cards
 from playwright.sync_api import Page, expect
 
 SCRIPT = "<script>alert(1)</script>"
@@ -155,3 +155,16 @@ def test_cards_that_were_replaced_come_back(app: App, visit: Callable[..., Page]
         prompt = page.locator("#show-prompt-1 textarea")
         expect(prompt).to_have_value("Mine")
         expect(page.locator("#show-undo")).to_be_hidden()
+
+
+def test_cards_come_and_go_in_haste(app: App, visit: Callable[..., Page]) -> None:
+    """Cards are added right after typing, none of it is lost, and a double click counts once."""
+    page = visit(app.url)
+    write_cards(page, [(f"Prompt {n}", f"Text {n}") for n in range(1, 7)])
+    expect(page.locator("#show-checks")).to_contain_text("6 demonstrations")
+    page.dblclick("#show-remove-2")
+    expect(page.locator("#show-checks")).to_contain_text("5 demonstrations")
+    expect(page.locator("#show-prompt-2 textarea")).to_have_value("Prompt 3")
+    page.dblclick("#show-add")
+    expect(page.locator("#show-prompt-6 textarea")).to_have_value("")
+    expect(page.locator("#show-completion-5 textarea")).to_have_value("Text 6")
