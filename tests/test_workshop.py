@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -314,6 +315,29 @@ def test_what_nobody_worked_on_for_long_is_removed() -> None:
     assert set(removed) == {old.record.id, young.record.id}
     assert sweep(CPU) == []
     assert busy.folder.is_dir()
+
+
+def test_what_a_run_leaves_behind_is_collected() -> None:
+    """A run's model, which stands in a cycle, is gone when its run has ended."""
+    gone = threading.Event()
+
+    class Model:
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            gone.set()
+
+    def work(run: Run, owner: str, token: str | None, stop: Callable[[], str]) -> Iterator[Event]:
+        Model()
+        yield from ()
+
+    gc.disable()
+    try:
+        Workshop(work).put(make_run(), "ann")
+        assert gone.wait(PATIENCE_S)
+    finally:
+        gc.enable()
 
 
 def test_closed_pages_and_programs_calls_are_forgotten() -> None:

@@ -13,7 +13,7 @@ import gradio as gr
 from ditto_hub import api
 from ditto_hub.api.trials import Write, comparable_methods
 from ditto_hub.runs import Run
-from ditto_hub.ui.bases import wait_for_libraries
+from ditto_hub.ui import bases
 from ditto_hub.ui.render import candidate_name
 from ditto_hub.ui.session import Shared, Visitor, own_run, token_of, visitor
 from ditto_hub.ui.words import say
@@ -53,8 +53,7 @@ def writer(shared: Shared, run: Run, asking: Visitor, token: gr.OAuthToken | Non
     """Return what writes texts for a visitor: here, or in one lease."""
 
     def write(requests: Sequence[api.WriteRequest]) -> list[list[str]]:
-        wait_for_libraries()
-        return api.write(run, requests, shared.profile, visitor=asking.owner, token=token_of(token))
+        return bases.write(run, requests, shared.profile, asking.owner, token_of(token))
 
     return write
 

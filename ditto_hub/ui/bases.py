@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from ditto_hub.advice import advise
 from ditto_hub.demos import DemoSet, Finding
 from ditto_hub.errors import BaseModelError, DittoError
 from ditto_hub.profiles import Profile
+from ditto_hub.runs import Run
+from ditto_hub.ui.limits import release_memory
 from ditto_hub.ui.render import notice
 from ditto_hub.ui.words import say, tell
 
@@ -105,6 +107,18 @@ def wait_for_libraries() -> None:
     _wanted.set()
     load_libraries()
     warm.wait()
+
+
+def write(
+    target: Run | str, requests: Sequence[api.WriteRequest], profile: Profile, owner: str,
+    token: str | None = None,
+) -> list[list[str]]:  # fmt: skip
+    """Write texts once the libraries are there, and leave no model in memory; see `api.write`."""
+    wait_for_libraries()
+    try:
+        return api.write(target, requests, profile, visitor=owner, token=token)
+    finally:
+        release_memory()
 
 
 def _load() -> None:

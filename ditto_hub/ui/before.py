@@ -9,7 +9,7 @@ from ditto_hub.demos import Demonstration
 from ditto_hub.profiles import Profile
 from ditto_hub.runs import Run
 from ditto_hub.storage import from_jsonl, to_jsonl_bytes
-from ditto_hub.ui.bases import wait_for_libraries
+from ditto_hub.ui import bases
 from ditto_hub.ui.words import say
 
 BASE_FILE = "rollouts/base.jsonl"
@@ -43,8 +43,7 @@ def write_base_texts(
         api.WriteRequest(demo.prompt, samples=1, seed=run.record.seed, candidate=None)
         for demo in missing
     ]
-    wait_for_libraries()
-    texts = api.write(run, asked, profile, visitor=owner, token=token)
+    texts = bases.write(run, asked, profile, owner, token)
     have |= {demo.id: written[0] for demo, written in zip(missing, texts, strict=True)}
     rows = ({"demo": name, "text": text} for name, text in have.items())
     run.write(BASE_FILE, to_jsonl_bytes(rows))

@@ -1,7 +1,10 @@
-"""What is removed when its time has come: old runs, and what the server remembers of a page."""
+"""What is removed when its time has come: old runs, what is remembered of a page, free memory."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import logging
 import threading
 import time
@@ -67,6 +70,17 @@ def _is_over(holder: StateHolder, name: str, now: float) -> bool:
     if session.is_closed:
         return idle_s > CLOSED_FOR_S
     return not session.state_data and idle_s > CALLED_FOR_S  # a program's call has no states
+
+
+def release_memory() -> None:
+    """Give back what a run or a text took.
+
+    Models stand in cycles, and Python's own collector comes late to an app that holds half a
+    million objects; the C library then keeps what is free, where it can be told to let go.
+    """
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def start_sweepers(page: gr.Blocks, profile: Profile) -> None:

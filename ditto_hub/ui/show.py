@@ -13,8 +13,8 @@ import gradio as gr
 from ditto_hub import api, pocket
 from ditto_hub.demos import as_messages
 from ditto_hub.errors import DittoError
-from ditto_hub.ui import imports
-from ditto_hub.ui.bases import checked, load_libraries, require_base, wait_for_libraries
+from ditto_hub.ui import bases, imports
+from ditto_hub.ui.bases import checked, load_libraries, require_base
 from ditto_hub.ui.cards import (
     Card,
     example_cards,
@@ -302,11 +302,10 @@ def _wire_draft(
             as_messages(prompt), samples=1, seed=time.time_ns() % 2**31,
             max_new_tokens=DRAFT_TOKENS,
         )  # fmt: skip
-        wait_for_libraries()
         try:
-            texts = api.write(
-                require_base(base, shared.profile), [asked], shared.profile,
-                visitor=asking.owner, token=token_of(token),
+            texts = bases.write(
+                require_base(base, shared.profile), [asked], shared.profile, asking.owner,
+                token_of(token),
             )  # fmt: skip
         except DittoError as error:
             return gr.skip(), drafts, told(error, asking.locale)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from ditto_hub.errors import DittoError, RunError
 from ditto_hub.events import Event
 from ditto_hub.runs import Run
+from ditto_hub.ui.limits import release_memory
 
 log = logging.getLogger(__name__)
 Work = Callable[[Run, str, str | None, Callable[[], str]], Iterator[Event]]
@@ -194,6 +195,7 @@ class Workshop:
                 self._stop = ""
                 mine = self._now
             self._drive(mine)
+            release_memory()
             with self._change:
                 self._now = None
                 if then := self._then.pop(mine.id, None):
