@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -125,5 +126,7 @@ def _load() -> None:
     _wanted.wait(PAGE_FIRST_S)
     try:
         import ditto_hub.algorithm.loop  # noqa: F401
+
+        gc.freeze()  # what they brought stays, so that `release_memory` need not walk over it
     finally:
         warm.set()
