@@ -81,6 +81,11 @@ def method_choices(run: Run, locale: str) -> list[tuple[str, str]]:
     return found
 
 
+def offer_of(run: Run) -> str:
+    """Return what changes when there is more to choose from: another run, or a new candidate."""
+    return " ".join([run.record.id, *sorted(run.candidates())])
+
+
 def usual_methods(run: Run) -> list[str]:
     """Return the methods that are ticked at first: the baselines and the kept one."""
     have = comparable_methods(run)

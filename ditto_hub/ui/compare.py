@@ -20,6 +20,7 @@ from ditto_hub.ui.asking import (
     asked,
     method_choices,
     method_name,
+    offer_of,
     short,
     usual_methods,
     writer,
@@ -138,7 +139,8 @@ def _wire_open(shared: Shared, parts: CompareParts) -> None:
         if not run.candidates():
             words = notice(say("compare.not_yet", locale), "plain")
             return words, hidden, *[gr.skip()] * 3, "", ""
-        same = before == run_id  # what is ticked stays, where the run only changed
+        offer = offer_of(run)
+        same = before == offer  # what is ticked stays, where there is no more to choose from
         offered = method_choices(run, locale)
         trained = [(words, name) for words, name in offered if name in run.candidates()]
         ticked: dict[str, Any] = {} if same else {"value": usual_methods(run)}
@@ -150,7 +152,7 @@ def _wire_open(shared: Shared, parts: CompareParts) -> None:
             gr.update(choices=trained, **kept),
             _chosen_words(run, locale),
             gr.skip() if same else "",
-            run_id,
+            offer,
         )
 
     shared.run_changed.change(opened, [shared.run_id, seen, shared.secret], outputs, **QUIET)

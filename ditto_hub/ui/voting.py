@@ -20,6 +20,7 @@ from ditto_hub.ui.asking import (
     asked,
     method_choices,
     method_name,
+    offer_of,
     short,
     usual_methods,
     writer,
@@ -178,8 +179,9 @@ def _wire_open(shared: Shared, parts: VotingParts) -> None:
             shown = _shown(run, trials.current_trial(run), asking.locale)
         except RunError:
             return nothing
-        fresh = _offer(run, asking) if before != run_id else [gr.skip()] * len(offered)
-        return (*shown, *fresh, run_id)
+        offer = offer_of(run)
+        fresh = _offer(run, asking) if before != offer else [gr.skip()] * len(offered)
+        return (*shown, *fresh, offer)
 
     shared.run_changed.change(
         opened, [shared.run_id, seen, shared.secret], [*outputs, *offered, seen], **QUIET
@@ -202,7 +204,8 @@ def _offer(run: Run, asking: Visitor, skip: int = 0) -> list[Any]:
     choices = [(words, m) for words, m in method_choices(run, asking.locale) if m != "self-prompt"]
     tasks = shipped_prompts(run, 0, skip + 2)[skip:]
     tasks += [""] * (2 - len(tasks))
-    return [gr.update(choices=choices, value=usual_methods(run)), *tasks]
+    ticked = [m for m in usual_methods(run) if m in [name for _, name in choices]]
+    return [gr.update(choices=choices, value=ticked), *tasks]
 
 
 def _shown_nothing() -> list[Any]:

@@ -84,6 +84,15 @@ def test_the_page_shows_what_was_written_before_and_after(first: First) -> None:
     expect(voices).to_contain_text(PAIRS[0][1].splitlines()[0])
 
 
+def test_what_came_out_can_be_compared_and_voted_on(first: First) -> None:
+    """The page that watched the run offers its candidates, not what there was when it opened."""
+    page = first.page
+    go_to(page, "compare")
+    for group in ("#compare-methods", "#compare-vote-methods"):
+        expect(page.locator(group)).to_contain_text("DITTO, round 2")
+        expect(page.locator(f"{group} label:has-text('kept') input")).to_be_checked()
+
+
 def test_drafts_stand_after_a_reload(first: First) -> None:
     """What was typed is kept in the browser."""
     go_to(first.page, "show")
