@@ -1,22 +1,24 @@
 """Many visitors at once: does the page answer, is the line fair, does anything stay behind?
 
-    python benchmarks/visitors.py [--visitors 30] [--quick] [--output RESULT.json]
+    python benchmarks/visitors.py [--visitors 30] [--crowds 4] [--quick] [--output RESULT.json]
 
 The app runs in a process of its own as on a CPU Space; visitors speak HTTP to it over loopback,
-each with a secret of its own. All arrive at once: each opens the page, has demonstrations checked,
-starts a small run on pocket, asks how it stands until it is finished, and opens the page meanwhile.
-The first visitor is greedy and starts three runs. Measured:
+each with a secret of its own. All arrive at once: each opens the page, with a session as a browser
+has one, has demonstrations checked, starts a small run on pocket, asks how it stands until it is
+finished, and opens the page meanwhile. The first visitor is greedy and starts three runs. Then come
+as large crowds again. Measured:
 
-- latency of the page, of the check and of the status, from arrival to the last run's end;
-- fairness: the order in which runs started against the order in which they came, and where the
-  greedy visitor's second and third run stood;
-- memory of the server when warm, at most, and after everybody has left;
+- latency of the page, of the check and of the status, from arrival to the last run's end, in the
+  first crowd;
+- fairness there: the order in which runs started against the order in which they came, and where
+  the greedy visitor's second and third run stood;
+- the server's memory, threads, open files and sessions: when warm, and after each crowd has left
+  and its sessions are over by the server's own clock; the memory at most;
 - files: what is left of anybody once the hours for which runs are kept are over, by the sweeper's
   own clock, in the runs' folder and in Gradio's.
 
-Starting goes through an endpoint that this script adds, to the function behind the page's button:
-a browser's session cannot be had over plain HTTP. Two endpoints more run the sweeper as at a later
-hour, and say how much memory is used.
+Starting goes through an endpoint that this script adds, to the function behind the page's button.
+Two endpoints more run the sweepers as at a later hour.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ def serve(port: int) -> None:
     from ditto_hub.profiles import load_profile
     from ditto_hub.ui import app as ui
     from ditto_hub.ui.cards import new_card
-    from ditto_hub.ui.limits import sweep
+    from ditto_hub.ui.limits import forget_sessions, sweep
     from ditto_hub.ui.session import visitor
     from ditto_hub.ui.train import start_run
 
@@ -95,20 +97,26 @@ def serve(port: int) -> None:
     def later(hours: float) -> int:
         return len(sweep(profile, time.time() + hours * 3600))
 
-    def memory() -> float:
-        return megabytes_of(os.getpid())
+    def forget(hours: float) -> int:
+        forget_sessions(page, time.time() + hours * 3600)
+        return len(page.state_holder.session_data)
 
     with page:
-        for function in (begin, later, memory):
+        for function in (begin, later, forget):
             endpoint(function, api_name=f"bench_{function.__name__}")
     page.queue(max_size=200, default_concurrency_limit=16)
     page.launch(server_name="127.0.0.1", server_port=port, quiet=True, **ui.launch_options(profile))
 
 
+def number_of(pid: int, name: str) -> int:
+    """Return a number of a process's status: VmRSS in kB, or Threads."""
+    lines = Path(f"/proc/{pid}/status").read_text("ascii").splitlines()
+    return next(int(x.split()[1]) for x in lines if x.startswith(name))
+
+
 def megabytes_of(pid: int) -> float:
     """Return a process's resident memory in MB."""
-    lines = Path(f"/proc/{pid}/status").read_text("ascii").splitlines()
-    return next(int(x.split()[1]) for x in lines if x.startswith("VmRSS")) / 1024
+    return number_of(pid, "VmRSS") / 1024
 
 
 # ---- the visitors --------------------------------------------------------------------------------
@@ -158,6 +166,28 @@ class Site:
         last = told.rstrip().splitlines()[-1].removeprefix("data: ")
         return json.loads(last)[0]
 
+    @contextmanager
+    def session(self, secret: str) -> Iterator[None]:
+        """Have the page open, as a browser has: its events of opening, and a heart that beats."""
+        name = secrets.token_hex(5)
+        with urllib.request.urlopen(f"{self.url}/config", timeout=300) as answer:
+            events = json.loads(answer.read())["dependencies"]
+        api = f"{self.url}/gradio_api"
+        with urllib.request.urlopen(f"{api}/heartbeat/{name}", timeout=300):
+            for event in events:
+                if any(target[1] == "load" for target in event["targets"]):
+                    data = [secret, ""] if len(event["inputs"]) == 2 else [[]]
+                    given = {"data": data, "fn_index": event["id"], "session_hash": name}
+                    asked = urllib.request.Request(
+                        f"{api}/queue/join",
+                        json.dumps(given).encode(),
+                        {"Content-Type": "application/json"},
+                    )
+                    urllib.request.urlopen(asked, timeout=300).close()
+            with urllib.request.urlopen(f"{api}/queue/data?session_hash={name}", timeout=300) as s:
+                s.read()
+            yield
+
 
 def visit(site: Site, who: str, runs: int, gate: threading.Barrier) -> None:
     """Do what a visitor does, from the first page to the last run's end."""
@@ -165,22 +195,28 @@ def visit(site: Site, who: str, runs: int, gate: threading.Barrier) -> None:
     gate.wait()
     try:
         site.page()
-        site.call("check", DEMONSTRATIONS)
-        mine = []
-        for _ in range(runs):
-            run_id = site.call("bench_begin", secret)
-            with site.log.lock:
-                site.log.came.append((time.time(), who, run_id))
-            mine.append(run_id)
-        until = time.monotonic() + TIMEOUT_S
-        while mine and time.monotonic() < until:
-            time.sleep(POLL_S)
-            site.page()
-            if site.call("status", mine[0], secret)["status"] in ("finished", "failed"):
-                mine.pop(0)
+        with site.session(secret):
+            stay(site, who, secret, runs)
     except Exception as error:  # a visitor that gives up is a result, not this script's end
         with site.log.lock:
             site.log.failures.append(f"{who}: {type(error).__name__}: {error}"[:300])
+
+
+def stay(site: Site, who: str, secret: str, runs: int) -> None:
+    """Start runs on the open page and look at it until they have ended."""
+    site.call("check", DEMONSTRATIONS)
+    mine = []
+    for _ in range(runs):
+        run_id = site.call("bench_begin", secret)
+        with site.log.lock:
+            site.log.came.append((time.time(), who, run_id))
+        mine.append(run_id)
+    until = time.monotonic() + TIMEOUT_S
+    while mine and time.monotonic() < until:
+        time.sleep(POLL_S)
+        site.page()
+        if site.call("status", mine[0], secret)["status"] in ("finished", "failed"):
+            mine.pop(0)
 
 
 # ---- the report ----------------------------------------------------------------------------------
@@ -228,27 +264,29 @@ def files_left(*folders: Path) -> int:
     return sum(not any(word in p.name for word in own) for p in found)
 
 
-def measure(visitors: int) -> dict[str, Any]:
+def measure(visitors: int, crowds: int) -> dict[str, Any]:
     """Run the whole day and return its figures."""
     log = Log()
     with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as (url, process):
         home, cache = Path(folder) / "home", Path(folder) / "cache"
         site = Site(url, log)
         day(Site(url, Log()), 2)  # libraries and the base model are loaded before anything counts
-        quiet = megabytes_of(process.pid)
-        peak = [quiet]
+        after = [standing(site, process.pid)]
+        peak = [after[0]["memory_mb"]]
         done = threading.Event()
         watcher = threading.Thread(target=watch, args=(process.pid, peak, done), daemon=True)
         watcher.start()
         started = time.monotonic()
         day(site, visitors)
         seconds = time.monotonic() - started
+        order = fairness(home, log)
+        after.append(standing(site, process.pid))
+        for _ in range(crowds - 1):  # do more of them add to it?
+            print(f"{len(after) - 1} of {crowds} crowds: {after[-1]}", file=sys.stderr, flush=True)
+            day(Site(url, Log()), visitors)
+            after.append(standing(site, process.pid))
         done.set()
         watcher.join()
-        first = megabytes_of(process.pid)
-        day(Site(url, Log()), max(2, visitors // 3))  # does a second crowd add to it?
-        second = megabytes_of(process.pid)
-        order = fairness(home, log)
         before = files_left(home / "runs", cache)
         removed = site.call("bench_later", 24.0 * 365, note=False)
         left = files_left(home / "runs", cache)
@@ -261,12 +299,21 @@ def measure(visitors: int) -> dict[str, Any]:
         "failures": log.failures,
         "latency": {name: spread(values) for name, values in sorted(log.seconds.items())},
         "fairness": order,
-        "memory_mb": {
-            "warm": round(quiet), "most": round(max(peak)), "after_they_left": round(first),
-            "after_a_second_crowd": round(second),
-        },
+        "server": {"warm": after[0], "after_each_crowd": after[1:], "most_mb": round(max(peak))},
         "files": {"while_kept": before, "runs_removed": removed, "after_their_time": left},
     }  # fmt: skip
+
+
+def standing(site: Site, pid: int) -> dict[str, int]:
+    """Say what the server holds once nobody is there and what they left is over."""
+    time.sleep(POLL_S)
+    sessions = site.call("bench_forget", 24.0, note=False)
+    return {
+        "memory_mb": round(megabytes_of(pid)),
+        "threads": number_of(pid, "Threads"),
+        "open_files": len(os.listdir(f"/proc/{pid}/fd")),
+        "sessions": sessions,
+    }
 
 
 def day(site: Site, visitors: int) -> None:
@@ -346,13 +393,18 @@ def table(found: dict[str, Any]) -> str:
         f"{name:14} {s['n']:6} {s['median_s']:8.2f}s {s['p95_s']:8.2f}s {s['worst_s']:8.2f}s"
         for name, s in found["latency"].items()
     ]
-    order, memory, files = found["fairness"], found["memory_mb"], found["files"]
+    order, held, files = found["fairness"], found["server"], found["files"]
     lines += [
         "",
         f"out of order: {order['single_run_pairs_out_of_order']} of {order['single_run_pairs']}"
         f" pairs of runs; the greedy visitor's runs started as number {order['greedy_places']}",
-        f"memory, MB: warm {memory['warm']}, most {memory['most']}, after they left"
-        f" {memory['after_they_left']}, after a second crowd {memory['after_a_second_crowd']}",
+        f"{'server':14} {'MB':>6} {'threads':>9} {'files':>9} {'sessions':>9}",
+        *(
+            f"{'warm' if n == 0 else f'after crowd {n}':14} {s['memory_mb']:6} {s['threads']:9}"
+            f" {s['open_files']:9} {s['sessions']:9}"
+            for n, s in enumerate([held["warm"], *held["after_each_crowd"]])
+        ),
+        f"at most {held['most_mb']} MB",
         f"files: {files['while_kept']} while kept, {files['after_their_time']} after their time"
         f" ({files['runs_removed']} runs removed)",
         *found["failures"],
@@ -364,14 +416,15 @@ def main() -> None:
     """Measure, print a table, write the result."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--visitors", type=int, default=30)
-    parser.add_argument("--quick", action="store_true", help="six visitors")
+    parser.add_argument("--crowds", type=int, default=4, help="how often so many come")
+    parser.add_argument("--quick", action="store_true", help="six visitors, two crowds")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--serve", type=int, metavar="PORT", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
         serve(given.serve)
         return
-    found = measure(6 if given.quick else given.visitors)
+    found = measure(*((6, 2) if given.quick else (given.visitors, given.crowds)))
     print(table(found))
     output = given.output or RESULTS / f"visitors-{found['date']}.json"
     output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
