@@ -203,6 +203,7 @@ def _wire_choosing(shared: Shared, parts: ImportParts) -> None:
         choose,
         parts.choice,
         [parts.message, *parts.picking],
+        trigger_mode="always_last",  # the second column may be chosen before the first is read
         show_progress="hidden",
         api_visibility="private",
     )
