@@ -21,8 +21,9 @@ WORDS = {
     "kept.bring": "Bring it here",
     "kept.none": "There is no run of yours on the Hub that is not here.",
     "kept.sign_in": "Sign in with Hugging Face first.",
-    "kept.gone": "Run {run} is not on this machine's disk any more: it was restarted, or the run's"
-    " time was over. If you kept it on the Hub, sign in and bring it here: My runs.",
+    "kept.gone": "Run {run} is not here for you: it belongs to another sign-in, or this machine was"
+    " restarted, or the run's time was over. If you kept it on the Hub, sign in and bring it here:"
+    " My runs.",
 }
 
 
@@ -44,7 +45,10 @@ def build(shared: Shared, note: gr.HTML) -> None:
 
 
 def gone(secret: str, last: str, request: gr.Request, profile: gr.OAuthProfile | None) -> None:
-    """Say so where the run that this page showed last is no longer here."""
+    """Say so where the run that this page showed last is not here for this visitor.
+
+    One word for all reasons: whether another's run exists is nobody's to know.
+    """
     run_id = str(request.query_params.get("run") or "") or last
     if not run_id:
         return
@@ -53,7 +57,7 @@ def gone(secret: str, last: str, request: gr.Request, profile: gr.OAuthProfile |
         with contextlib.suppress(RunError):
             own_run(run_id, asking)
             return
-        gr.Warning(say("kept.gone", asking.locale, run=run_id[:40]), duration=None)
+        gr.Warning(say("kept.gone", asking.locale, run=run_id[:40]), duration=8)
 
 
 def _wire_look(

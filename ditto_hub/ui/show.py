@@ -232,7 +232,7 @@ def _wire_texts(
         return [now, now, _checked(now, base, parent, shared, locale), *changes]
 
     gr.on(
-        [box.input for box in boxes.texts] + [box.change for box in boxes.completions],
+        [box.change for box in boxes.texts],
         typed,
         [shared.deal, drafted, shared.base, *boxes.texts, shared.parent, shared.locale],
         [shared.demos, kept, parts.checks, *boxes.changes],

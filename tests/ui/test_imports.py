@@ -64,7 +64,9 @@ def test_columns_are_chosen_and_rows_ticked_by_keyboard(panel: Page) -> None:
     expect(panel.locator("#imports-message")).to_contain_text("choose the columns")
     for side, column in (("prompt", "title"), ("completion", "body")):
         panel.click(f"#imports-{side}-column input")
-        panel.get_by_role("option", name=column).click()
+        option = panel.get_by_role("option", name=column)
+        expect(option).to_have_count(1)  # the list of the other one has closed
+        option.click()
     rows = panel.locator("#imports-rows input")
     expect(rows).to_have_count(12)
     expect(panel.locator("#imports-message")).to_contain_text("posts.csv: 12 found.")

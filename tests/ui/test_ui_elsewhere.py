@@ -68,11 +68,12 @@ def test_a_kept_run_outlives_the_spaces_disk(
     assert [r.private for r in hub.state.repos.values() if r.id == repo] == [True]
 
     page.watch.allow(".*")  # type: ignore[attr-defined]  # the server is away for a while
+    page.goto("about:blank")  # a page left open would reload itself meanwhile
     space.stop(kill=True)
     shutil.rmtree(space.home)
     space.start()
     page.goto(f"{space.url}/?run={run_id}")
-    expect(page.get_by_text(f"Run {run_id} is not on this machine's disk any more")).to_be_visible()
+    expect(page.get_by_text(f"Run {run_id} is not here for you")).to_be_visible()
     go_to(page, "runs")
     page.click("#runs-kept-look")
     page.click("#runs-kept-bring")
