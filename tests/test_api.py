@@ -131,7 +131,7 @@ def test_the_grammar_judges_unasked_only_what_it_can(run: Run) -> None:
     from ditto_hub.pocket.grammar import requests
 
     assert default_judge(run) == "stylometric"
-    run.write("traits.json", b"{}")
+    run.write("traits.json", voice_path("harbor").with_suffix(".traits.json").read_bytes())
     assert default_judge(run) == "grammar"
     own = [r.prompt for r in requests("test", 2, held_out=True)]
     assert default_judge(run, own) == "grammar"
