@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from ditto_hub.results import Evaluation, WinRate
 
-SOURCE = "benchmarks/results/quality-2026-11-22-full.json"
+SOURCE = "benchmarks/results/quality-2026-11-25-full.json"
 LABELS = {
     "few-shot": "few-shot prompting",
     "sft": "SFT",
@@ -53,8 +53,17 @@ MEASURED: tuple[Regime, ...] = (
         words="four demonstrations",
         trained=4,
         voice="own",
-        totals={"few-shot": 0.576, "sft": 0.625, "sft-long": 0.688, "ditto": 0.69},
-        ahead={"few-shot": (0.084, 0.146), "sft": (0.029, 0.102), "sft-long": (-0.017, 0.02)},
+        totals={"few-shot": 0.587, "sft": 0.695, "sft-long": 0.77, "ditto": 0.734},
+        ahead={"few-shot": (0.115, 0.179), "sft": (0.018, 0.061), "sft-long": (-0.058, -0.013)},
+        personas=12,
+        runs=24,
+    ),
+    Regime(
+        words="four demonstrations of a voice that varies a great deal",
+        trained=4,
+        voice="varied",
+        totals={"few-shot": 0.7, "sft": 0.689, "sft-long": 0.66, "ditto": 0.695},
+        ahead={"few-shot": (-0.027, 0.021), "sft": (-0.007, 0.02), "sft-long": (0.012, 0.06)},
         personas=12,
         runs=24,
     ),
