@@ -106,10 +106,11 @@ class Watch:
     """Note what a page should not do."""
 
     ELSEWHERE = r"net::ERR_FAILED|Space not found"
+    LEFT = r"AbortError: signal is aborted|Connection errored out"  # a page left or read anew
 
     def __init__(self, page: Page) -> None:
         self.seen: list[str] = []
-        self.allowed = [self.ELSEWHERE]
+        self.allowed = [self.ELSEWHERE, self.LEFT]
         page.on("console", lambda m: self._note(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: self._note(str(error)))
 

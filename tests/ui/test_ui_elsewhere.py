@@ -48,6 +48,8 @@ def begin(page: Page, oidc: Oidc) -> str:
     # a card that is laid out anew by the sign-in may send one event of the page before
     page.watch.allow("status of 500")  # type: ignore[attr-defined]
     sign_in(page, oidc, "alice")
+    expect(page.locator("#show-checks")).to_contain_text("No demonstration yet")
+    page.wait_for_timeout(2000)  # the cards are laid out anew with the sign-in
     write_cards(page, PAIRS)
     expect(page.locator("#show-checks")).to_contain_text("4 demonstrations")
     page.click("#show-next")
