@@ -31,8 +31,8 @@ from ditto_hub.ui.cards import (
     mended,
     merged,
     new_card,
+    read_boxes,
     to_demos,
-    with_texts,
 )
 from ditto_hub.ui.downloads import SECRET_HEADER, closed_files, download_routes
 from ditto_hub.ui.limits import CALLED_FOR_S, CLOSED_FOR_S, forget_sessions, sweep
@@ -390,7 +390,9 @@ def test_no_folder_of_the_server_is_a_base_model(tmp_path: Path, monkeypatch: An
 def test_cards_become_demonstrations() -> None:
     """Empty cards are left out; an edited draft keeps what the model wrote."""
     cards = [new_card(), new_card("a", "b"), new_card("c", "mine")]
-    now = with_texts(cards, ["", "a", "c", "", "b", "mine"], {cards[2]["id"]: "the model's"})
+    ids = ",".join(card["id"] for card in cards)
+    written = read_boxes(ids, ["", "", "a", "b", "c", "mine"])
+    now = merged(cards, written, {cards[2]["id"]: "the model's"})
     demos = to_demos(now, OWN)
     assert [(d.id, d.completion, d.origin, d.original) for d in demos] == [
         ("demo-1", "b", "typed", None),
@@ -401,21 +403,25 @@ def test_cards_become_demonstrations() -> None:
 def test_a_draft_left_as_it_is_is_no_edit() -> None:
     """What the model wrote and nobody changed is no rejected answer."""
     card = new_card("a")
-    assert with_texts([card], ["a", "text"], {card["id"]: "text"})[0]["original"] is None
+    (now,) = merged([card], {card["id"]: ("a", "text")}, {card["id"]: "text"})
+    assert now["original"] is None
 
 
 def test_a_draft_that_is_edited_after_a_reload_is_an_edit() -> None:
     """What the model wrote stays on the card that the browser keeps, though nobody edited it."""
     card = new_card("a")
-    kept = with_texts([card], ["a", "text"], {card["id"]: "text"})
-    again = mended(kept, OWN)
-    assert with_texts(again, ["a", "mine"], {})[0]["original"] == "text"
+    kept = merged([card], {card["id"]: ("a", "text")}, {card["id"]: "text"})
+    (again,) = mended(kept, OWN)
+    assert merged([again], {again["id"]: ("a", "mine")}, {})[0]["original"] == "text"
 
 
 def test_what_was_typed_before_a_card_came_or_went_is_kept() -> None:
     """Texts of an earlier layout reach the cards they were typed on, whatever stands there now."""
     ann, bob, new = new_card("a"), new_card("b"), new_card("c")
-    now = merged([bob, new], [ann, bob], ["a", "b", "text of a", "text of b"], {})
+    written = read_boxes(
+        f"{ann['id']},{bob['id']}", ["a", "text of a", "b", "text of b", None, None]
+    )
+    now = merged([bob, new], written, {})
     assert [(card["id"], card["prompt"], card["completion"]) for card in now] == [
         (bob["id"], "b", "text of b"), (new["id"], "c", ""),
     ]  # fmt: skip

@@ -46,42 +46,38 @@ def laid_out(cards: Sequence[Card]) -> list[Card]:
     return [*cards, *(new_card() for _ in range(missing))]
 
 
-def with_texts(
-    cards: Sequence[Card], texts: Sequence[str], drafted: Mapping[str, str]
-) -> list[Card]:
-    """Return cards with what now stands in their boxes.
+def read_boxes(ids: str, texts: Sequence[str | None]) -> dict[str, tuple[str, str]]:
+    """Return card id -> prompt and completion, of a page's boxes.
 
     Args:
-        cards: as they were laid out.
-        texts: all prompts, then all completions.
+        ids: of the cards the boxes stand on, in order, with commas between them.
+        texts: prompt and completion of each; None of a box that another layout has not.
+    """
+    pairs = zip(ids.split(","), texts[::2], texts[1::2], strict=False)
+    return {name: (p or "", c or "") for name, p, c in pairs if (p, c) != (None, None)}
+
+
+def merged(
+    cards: Sequence[Card], written: Mapping[str, tuple[str, str]], drafted: Mapping[str, str]
+) -> list[Card]:
+    """Return cards with what stands in their boxes; those without boxes as they are.
+
+    Args:
+        cards: as they are laid out last, which the page may not show yet.
+        written: what `read_boxes` returns.
         drafted: card id -> what the model wrote for it.
     """
-    count = len(cards)
     changed = []
-    for card, prompt, completion in zip(cards, texts[:count], texts[count:], strict=True):
+    for card in cards:
+        prompt, completion = written.get(card["id"], (card["prompt"], card["completion"]))
         draft = drafted.get(card["id"], card.get("draft") or card.get("original"))
         original = draft if draft and draft != completion else None
         origin = "edited" if original else card["origin"]
         changed.append(
-            {**card, "prompt": prompt or "", "completion": completion or "", "origin": origin,
+            {**card, "prompt": prompt, "completion": completion, "origin": origin,
              "original": original, "draft": draft}
         )  # fmt: skip
     return changed
-
-
-def merged(
-    now: Sequence[Card], shown: Sequence[Card], texts: Sequence[str], drafted: Mapping[str, str]
-) -> list[Card]:
-    """Return the cards there are now, with the texts of boxes that may show an earlier layout.
-
-    Args:
-        now: cards as they are laid out last.
-        shown: cards whose boxes the texts stand in.
-        texts: all prompts, then all completions.
-        drafted: card id -> what the model wrote for it.
-    """
-    written = {card["id"]: card for card in with_texts(shown, texts, drafted)}
-    return [written.get(card["id"], card) for card in now]
 
 
 def mended(kept: Any, profile: Profile) -> list[Card]:

@@ -23,8 +23,8 @@ from ditto_hub.ui.cards import (
     mended,
     merged,
     new_card,
+    read_boxes,
     to_demos,
-    with_texts,
 )
 from ditto_hub.ui.render import difference, findings, notice, told
 from ditto_hub.ui.session import Shared, token_of, visitor
@@ -71,17 +71,30 @@ class ShowParts:
 
 @dataclass(frozen=True)
 class Boxes:
-    """Hold the components of the cards on the page, and the cards they were made for."""
+    """Hold the components of the cards on the page, and the cards they were made for.
+
+    A page may send what was typed after the cards were laid out anew, by an event that now belongs
+    to the new layout. So what it sends has one length, `places` cards, and names its cards.
+    """
 
     cards: list[Card]
+    ids: gr.Textbox
+    nothing: gr.State
+    places: int
     prompts: list[gr.Textbox] = field(default_factory=list)
     completions: list[gr.Textbox] = field(default_factory=list)
     changes: list[gr.HTML] = field(default_factory=list)
 
     @property
     def texts(self) -> list[gr.Textbox]:
-        """All prompts, then all completions."""
-        return [*self.prompts, *self.completions]
+        """Prompt and completion of each card."""
+        return [box for pair in zip(self.prompts, self.completions, strict=True) for box in pair]
+
+    @property
+    def inputs(self) -> list[Any]:
+        """What `read_boxes` reads."""
+        texts = self.texts
+        return [self.ids, *texts, *[self.nothing] * (2 * self.places - len(texts))]
 
 
 def build(shared: Shared) -> ShowParts:
@@ -158,11 +171,13 @@ def _wire_replacing(
 
 def _cards(shared: Shared, drafted: gr.State, kept: gr.BrowserState, parts: ShowParts) -> None:
     """Render a card a demonstration, whenever they are laid out anew."""
+    nothing = gr.State(None)
 
     @gr.render(inputs=[shared.deal, shared.locale], triggers=[shared.deal.change],
                show_progress="hidden")  # type: ignore[untyped-decorator]  # fmt: skip
     def cards_of(cards: list[Card], locale: str) -> None:
-        boxes = Boxes(cards)
+        ids = gr.Textbox(",".join(card["id"] for card in cards), visible=False)
+        boxes = Boxes(cards, ids, nothing, max(len(cards), shared.profile.max_demos))
         buttons = [
             _card(number, card, locale, shared, boxes) for number, card in enumerate(cards, 1)
         ]
@@ -225,16 +240,24 @@ def _wire_texts(
 ) -> None:
     """Take in what is typed: keep it in the browser, check it, show what was edited."""
 
-    def typed(cards: list[Card], drafts: dict[str, str], base: str, *texts: Any) -> list[Any]:
-        *boxes_, parent, locale = texts
-        now = merged(cards, boxes.cards, boxes_, drafts)
-        changes = [_change(card, locale) for card in with_texts(boxes.cards, boxes_, drafts)]
+    def typed(
+        cards: list[Card],
+        drafts: dict[str, str],
+        base: str,
+        parent: str,
+        locale: str,
+        ids: str,
+        *texts: str | None,
+    ) -> list[Any]:
+        written = read_boxes(ids, texts)
+        now = merged(cards, written, drafts)
+        changes = [_change(card, locale) for card in merged(boxes.cards, written, drafts)]
         return [now, now, _checked(now, base, parent, shared, locale), *changes]
 
     gr.on(
         [box.change for box in boxes.texts],
         typed,
-        [shared.deal, drafted, shared.base, *boxes.texts, shared.parent, shared.locale],
+        [shared.deal, drafted, shared.base, shared.parent, shared.locale, *boxes.inputs],
         [shared.demos, kept, parts.checks, *boxes.changes],
         trigger_mode="always_last",
         key="show-typed",  # what waits to be sent goes to the handler of the next layout
@@ -246,13 +269,15 @@ def _wire_texts(
 def _wire_remove(
     gone: str, remove: gr.Button, shared: Shared, drafted: gr.State, boxes: Boxes
 ) -> None:
-    def removed(cards: list[Card], drafts: dict[str, str], *texts: str) -> list[Card]:
-        now = merged(cards, boxes.cards, texts, drafts)
+    def removed(
+        cards: list[Card], drafts: dict[str, str], ids: str, *texts: str | None
+    ) -> list[Card]:
+        now = merged(cards, read_boxes(ids, texts), drafts)
         return laid_out([card for card in now if card["id"] != gone])
 
     remove.click(
         removed,
-        [shared.deal, drafted, *boxes.texts],
+        [shared.deal, drafted, *boxes.inputs],
         shared.deal,
         key=f"show-remove-{gone}",
         show_progress="hidden",
@@ -261,8 +286,10 @@ def _wire_remove(
 
 
 def _wire_add(add: gr.Button, shared: Shared, drafted: gr.State, boxes: Boxes) -> None:
-    def added(cards: list[Card], drafts: dict[str, str], locale: str, *texts: str) -> list[Card]:
-        now = merged(cards, boxes.cards, texts, drafts)
+    def added(
+        cards: list[Card], drafts: dict[str, str], locale: str, ids: str, *texts: str | None
+    ) -> list[Card]:
+        now = merged(cards, read_boxes(ids, texts), drafts)
         if len(now) >= shared.profile.max_demos:
             gr.Info(say("show.most", locale, n=shared.profile.max_demos))
             return now
@@ -270,7 +297,7 @@ def _wire_add(add: gr.Button, shared: Shared, drafted: gr.State, boxes: Boxes) -
 
     add.click(
         added,
-        [shared.deal, drafted, shared.locale, *boxes.texts],
+        [shared.deal, drafted, shared.locale, *boxes.inputs],
         shared.deal,
         key="show-add",
         show_progress="hidden",

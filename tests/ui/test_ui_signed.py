@@ -15,6 +15,7 @@ def sign_in(page: Page, oidc: Oidc, name: str) -> None:
     page.watch.allow("AbortError|Connection errored out")  # type: ignore[attr-defined]
     page.click("#app-sign-in")
     expect(page.locator("#app-sign-in")).to_contain_text(f"Logout ({name})")
+    expect(page.locator("#show-prompt-1 textarea")).to_be_attached()  # the page came anew
 
 
 def test_a_run_begun_signed_out_is_claimed(
