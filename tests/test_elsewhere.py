@@ -10,6 +10,7 @@ from job_fixtures import hub, run, script, server, token
 from job_script import Script
 from jobs_server import JobsHub
 
+from ditto_hub import api
 from ditto_hub.errors import HubError
 from ditto_hub.profiles import load_profile
 from ditto_hub.runs import Run
@@ -35,6 +36,17 @@ def test_a_job_is_watched_by_the_server(hub: JobsHub, script: Script, run: Run, 
     assert Run.load(run.folder).record.status == "finished"
     (job,) = hub.jobs.values()
     assert job.spec["flavor"] == "a10g-small"
+
+
+def test_a_run_that_is_to_be_kept_is_told_as_kept(
+    hub: JobsHub, script: Script, run: Run, token: str
+) -> None:
+    """A job leaves the run in the owner's repo, and the page names it."""
+    api.agree_to_keep(run)
+    space = shared()
+    start_job(space, run, "a10g-small", token, "en")
+    assert space.workshop.wait_for(run.record.id, PATIENCE_S)
+    assert f"Kept in alice/ditto-hub-run-{run.record.id}" in told(space, run, True, "en")
 
 
 def test_the_page_says_what_works_on_it(hub: JobsHub, script: Script, run: Run, token: str) -> None:

@@ -24,7 +24,7 @@ PACKAGES = (
     "accelerate==1.15.0", "click==8.5.1", "datasets==5.2.0", "filelock==4.2.11",
     "huggingface-hub==2.4.0", "jinja2==3.1.6", "matplotlib==3.11.2", "numpy==2.4.6",
     "peft==0.21.2", "safetensors==0.8.0", "scikit-learn==1.9.1", "tokenizers==0.23.3",
-    "torch==2.13.0", "transformers==5.23.0", "trl==1.16.0",
+    "torch==2.13.0", "transformers==5.24.0", "trl==1.16.0",
 )  # fmt: skip
 
 SETUP_S = 300  # to fetch the image, install the packages and load the base model

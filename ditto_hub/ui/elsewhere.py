@@ -194,7 +194,9 @@ def follow_job(shared: Shared, run: Run, token: str | None, locale: str) -> None
     """
     if not token and shared.profile.name != "own":
         raise HubError(say("where.sign_in", locale))
-    shared.workshop.aside(run.record.id, lambda: api.attach(run, token))
+    shared.workshop.aside(
+        run.record.id, lambda: api.keep_along(run, api.attach(run, token), token, between=False)
+    )
 
 
 def rest_usd(shared: Shared, run: Run, story: Story) -> float | None:

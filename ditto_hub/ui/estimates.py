@@ -32,11 +32,11 @@ WORDS = {
 
 def estimate_words(found: Estimate, profile: Profile, locale: str) -> str:
     """Say what a run will take: time, leases, quota or money, memory, and what would fit."""
-    facts = {"time": about_time(found.total_seconds, locale)}
+    job = found.price_usd is not None and found.device != (profile.hardware or "cpu-basic")
+    facts = {"time": about_time(found.total_seconds + job * SETUP_S, locale)}
     if found.budget is not None and profile.backend == "zerogpu":
         facts["leases"] = str(found.budget.leases)
         facts["quota"] = say("estimate.seconds", locale, n=round(found.budget.total))
-    job = found.price_usd is not None and found.device != (profile.hardware or "cpu-basic")
     if job:
         facts["price"] = f"${job_usd(found):.2f}"
     elif found.price_usd is not None and profile.backend == "local" and profile.hardware is None:
