@@ -271,6 +271,26 @@ def test_edits_become_comparisons(traced: Callable[..., Trace]) -> None:
     assert "pairs_edit" not in kinds(traced("update.edit=0.3"))
 
 
+def test_finished_adapters_are_softened(traced: Callable[..., Trace]) -> None:
+    """The last round's adapter and the continued warm start's are weakened, no other one is."""
+    full, half = traced(), traced("lora.strength=0.5")
+    for name in ("sft", "round-1", "round-2", "sft-long"):
+        path = f"candidates/{name}/adapter/adapter_model.safetensors"
+        ours, theirs = (tensors_from_bytes(trace.files[path]) for trace in (half, full))
+        share = 0.5 if name in ("round-2", "sft-long") else 1.0
+        for key, value in theirs.items():
+            assert torch.equal(ours[key], value * share if "lora_B" in key else value)
+
+
+def test_an_adapter_is_softened_once(llama: Path) -> None:
+    """From whatever moment a run goes on, its finished adapters have one strength."""
+    config = tiny_config("lora.strength=0.5")
+    whole = follow(llama, config, keep_states=True)
+    for state in whole.states:
+        rest = follow(llama, config, saved=state)
+        assert {k: whole.files[k] for k in rest.files} == rest.files
+
+
 # ---- every setting does something -------------------------------------------------------------
 
 # Setting -> a changed value, settings it needs beside it to matter at all, and demonstrations.
@@ -322,6 +342,7 @@ CHANGES: dict[str, tuple[Any, tuple[str, ...], dict[str, Any]]] = {
     "lora.alpha": (8.0, (), {}),
     "lora.dropout": (0.5, (), {}),
     "lora.targets": ("all-linear", (), {}),
+    "lora.strength": (0.5, (), {}),
     "selection.rule": ("last", (), {}),
     "selection.sft_long": (False, (), {}),
     "selection.samples": (3, (), {}),

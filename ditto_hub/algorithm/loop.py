@@ -7,7 +7,7 @@
     pi_0      work.pi_0 (also the reference)      M         config.sampling.samples
     D_t       rows of round t                     B         config.update.pairs comparisons
 
-Deviations, each with the setting that undoes it (preset `paper` undoes 2, 4, 5 and 6):
+Deviations, each with the setting that undoes it (preset `paper` undoes 2 and 4 to 7):
 1. Kinds of comparison that are still empty pass their share on, and shares are met exactly over a
    run; the reference code makes the batch smaller and rounds in each (ranking.py).
 2. Near-duplicates of a demonstration or of another sample are not compared
@@ -18,6 +18,7 @@ Deviations, each with the setting that undoes it (preset `paper` undoes 2, 4, 5 
 5. Samples are capped at a multiple of the longest demonstration (sampling.length_factor=0).
 6. The warm start, its continuation and every round are candidates; the best is kept
    (selection.rule=last).
+7. The last round's adapter may be kept at less than its trained strength (lora.strength=1).
 
 The loop yields events, the artifacts a run folder holds, and a checkpoint wherever it may stop. It
 saves nothing and knows no backend; started with a checkpoint's bytes it goes on from there.

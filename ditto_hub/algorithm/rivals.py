@@ -195,6 +195,7 @@ def train_on_pairs(work: Work) -> Steps:
             grad_norm=result.grad_norm,
         )
         yield work.checkpoint()
+    work.soften()
     return ""
 
 

@@ -143,6 +143,11 @@ class Work:
         self.stepper = None
         self.pending_optimizer = {}
 
+    def soften(self) -> None:
+        """Bring a finished adapter to the strength at which it is scored and kept."""
+        if self.config.lora.strength != 1:
+            self.policy.scale(self.config.lora.strength)
+
     def checkpoint(self, boundary: bool = False) -> Checkpoint:
         """Return the point where the loop stands."""
         return Checkpoint(self.to_bytes, boundary)

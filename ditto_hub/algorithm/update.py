@@ -181,6 +181,8 @@ def update_round(work: Work, t: int) -> Generator[Event | Checkpoint, None, str]
             metrics={**_read_metrics(trainer), **_kind_counts(pairs)},
         )
         yield work.checkpoint()
+    if t == update.rounds - 1:
+        work.soften()
     return ""
 
 

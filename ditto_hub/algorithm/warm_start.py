@@ -150,6 +150,7 @@ def sft_long(work: Work, t: int | None = None) -> Generator[Event | Checkpoint, 
         yield event
         yield work.checkpoint()
     work.drop_stepper()
+    work.soften()
     return ""
 
 

@@ -84,7 +84,7 @@ def halve_rows(run: Run) -> bool:
         batches += isinstance(event, ev.BatchSampled)
     config = run.config
     samples = {"sampling": config.sampling.samples, "scoring": config.selection.samples}
-    rows = len(run.demos().train) * samples.get(place[0], 0)
+    rows = len(run.demos()) * samples.get(place[0], 0)
     rows = min(rows, config.sampling.batch_rows) // 2
     if batches or not rows:
         return False
