@@ -12,20 +12,22 @@ and from the same random numbers, and the grammar's judge scores each text: the 
 persona's traits it shows times the share of the content it has right ("total"). No training or
 selection sees the judge, save DPO on labelled pairs, which is what it labels for.
 
-n, fixed beforehand. Reporting personas 200024 and on, none of them looked at before. `--full`, in
+n, fixed beforehand. Reporting personas 200036 and on, none of them looked at before. `--full`, in
 this order, so that what matters most is there first:
 
     main table, selection rules, rounds 1 to 4, implicit reward     12 personas x 1 seed
     the same with voices that vary a great deal                     12 personas x 1 seed
     NLL alone; the paper's four ablations                            6 personas x 1 seed
-    main table again, own voices and varied ones                    12 personas x 1 seed more
     spin, DPO on 500 pairs, SFT given DITTO's seconds                3 personas x 1 seed
     template voices; 1, 2 and 7 demonstrations trained on            3 personas x 1 seed
+    noisy, off-voice and truncated demonstrations                    3 personas x 1 seed
     rounds 5 and 6; 1, 2 and 5 samples a demonstration               3 personas x 1 seed
+    DPO on 20 and 100 pairs                                          3 personas x 1 seed
+    main table again, own voices and varied ones                    12 personas x 1 seed more
     main table again                                                12 personas x 1 seed more
 
-`--wide` adds, for whoever has the hours: noisy, off-voice and truncated demonstrations; short and
-long texts; DPO on 20 and 100 pairs; 1, 2 and 5 samples on three seeds (3 personas).
+`--wide` adds, for whoever has the hours: short and long texts; 1, 2 and 5 samples on three seeds (3
+personas).
 
 Intervals are over personas (bootstrap; Student's t under ten), 95 %.
 """
@@ -70,7 +72,7 @@ from quality_verdicts import Claim, estimate, in_paper_direction
 from quality_voices import Setup
 
 RESULTS = Path(__file__).parent / "results"
-FIRST = {"reporting": 200_024, "tuning": 100_050}
+FIRST = {"reporting": 200_036, "tuning": 100_170}
 PACKAGES = ("torch", "transformers", "peft", "trl", "numpy")
 RIVAL_RATE = "@update.learning_rate=0.0003"  # without an NLL term DITTO's own rate is too high
 CLAIM_HEAD = ["claim", "paper", "found", "unit", "personas, runs", "verdict"]
@@ -88,24 +90,22 @@ def full_plan(first: int) -> list[Wanted]:
     plan = mains(0, "own", "varied")
     parts = ("no-preference", "reference", "once", "no-replay", "no-intermodel")
     plan += [(Setup(p, 0), f"ablation:{name}") for name in parts for p in twelve[:6]]
-    plan += mains(1, "own", "varied")
     arms = [f"{rival}{RIVAL_RATE}" for rival in ("spin", "dpo-base:500", "dpo-sft:500")]
     plan += [(Setup(p, 0), arm) for arm in (*arms, "sft-time") for p in three]
     changes: list[dict[str, Any]] = [{"voice": "template"}, *({"given": n} for n in (2, 3, 8))]
+    changes += [{"quality": name} for name in ("noisy", "off-voice", "truncated")]
     plan += [(Setup(p, 0, **change), "main") for change in changes for p in three]
     arms = ["rounds:6", *(f"samples:{m}" for m in (1, 2, 5))]
+    arms += [f"{name}:{n}{RIVAL_RATE}" for name in ("dpo-base", "dpo-sft") for n in (20, 100)]
     plan += [(Setup(p, 0), arm) for arm in arms for p in three]
-    return plan + mains(2, "own")
+    return plan + mains(1, "own", "varied") + mains(2, "own")
 
 
 def wide_plan(first: int) -> list[Wanted]:
     """Return (setup, arm) of the whole benchmark and of the curves that it has no time for."""
     three = [first + k for k in range(3)]
     changes: list[dict[str, Any]] = [{"length": "short"}, {"length": "long"}]
-    changes += [{"quality": name} for name in ("noisy", "off-voice", "truncated")]
     plan = [*full_plan(first), *((Setup(p, 0, **c), "main") for c in changes for p in three)]
-    pairs = [f"{name}:{n}{RIVAL_RATE}" for name in ("dpo-base", "dpo-sft") for n in (20, 100)]
-    plan += [(Setup(p, 0), arm) for arm in pairs for p in three]
     samples = [(Setup(p, s), f"samples:{m}") for m in (1, 2, 5) for p in three for s in range(3)]
     return plan + [wanted for wanted in samples if wanted not in plan]
 
@@ -246,7 +246,8 @@ def commit(units: Sequence[dict[str, Any]], name: str, told: str) -> None:
         "units": [{k: v for k, v in u.items() if k != "config"} for u in units],
     }
     for unit, source in zip(about["units"], units, strict=True):
-        unit["config"] = {"preset": source["config"]["preset"]}
+        config = source["config"]
+        unit["config"] = {"preset": config["preset"], "selection": config["selection"]}
     (RESULTS / f"{name}.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
     (RESULTS / f"{name}.md").write_text(told + "\n", encoding="utf-8")
     for file, data in plots(gather(units)).items():

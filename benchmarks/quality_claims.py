@@ -49,6 +49,9 @@ def _method_claims(cells: Sequence[Cell]) -> Iterator[Claim | None]:
         yield claim(words, "yes", points(mine, "ditto", rival))
     for rival in ("sft-long", "sft-time"):
         yield claim(f"DITTO beats {rival}", "-", points(mine, "ditto", rival))
+    for method, name in (("ditto", "round-4"), ("sft-long", "sft-long")):
+        found = points(mine, method, f"{name}, full")
+        yield claim(f"{method} is better softened than at full strength", "-", found)
     best = []
     for cell in mine:
         have = {m: cell.truth[m]["total"] for m in CONTESTANTS if m in cell.truth}
@@ -76,10 +79,12 @@ def _ablation_claims(cells: Sequence[Cell]) -> Iterator[Claim | None]:
 
 def _curve_claims(cells: Sequence[Cell]) -> Iterator[Claim | None]:
     mine = ordinary(cells)
-    yield claim("rounds 1 to 4 improve", "+31.5 %", points(mine, "round-4", "round-1"))
+    soft = " of 6", ", softened"  # rounds are compared at one strength
+    yield claim("rounds 1 to 4 improve", "+31.5 %", points(mine, "round-4", f"round-1{soft[1]}"))
     for t in range(1, 6):
-        total = "" if t < 4 else " of 6"
-        points_ = points(mine, f"round-{t + 1}{total}", f"round-{t}{total}")
+        total = "" if t < 4 else soft[0]
+        ends = (f"round-{t + 1}{soft[1] if t < 3 else total}", f"round-{t}{total or soft[1]}")
+        points_ = points(mine, *ends)
         dip = "-3.4 %, a dip" if t == 1 else "up" if t < 4 else "-"
         yield claim(f"round {t + 1}{total} is better than round {t}", dip, points_, above=t != 1)
     yield claim(

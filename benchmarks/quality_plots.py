@@ -48,7 +48,10 @@ def plots(cells: Sequence[Cell]) -> dict[str, bytes]:
 
 def _rounds(cells: Sequence[Cell], count: int, total: str) -> Curve:
     whole = [c for c in cells if f"round-{count}{total}" in c.truth]
-    names = ["sft", *(f"round-{t}{total}" for t in range(1, count + 1))]
+    soft = [f"round-{t}, softened" for t in range(1, count)]  # all rounds at one strength
+    soft = soft if any(soft[0] in c.truth for c in whole) and not total else []
+    names = ["sft", *(soft or (f"round-{t}{total}" for t in range(1, count)))]
+    names.append(f"round-{count}{total}")
     return [(t, estimate(points(whole, name))) for t, name in enumerate(names)]
 
 

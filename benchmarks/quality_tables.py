@@ -28,7 +28,7 @@ TABLE = (
 CONTESTANTS = TABLE[:9]
 ALWAYS = ("zero-shot", "few-shot", "sft", "sft-long", "ditto")  # win rates are counted among these
 LEAST_PERSONAS = 3  # behind anything that users are told
-RULES = ("held-out", "stylometric", "mixture", "last")
+RULES = ("held-out", "stylometric", "mixture", "last-sound", "last")
 MARKS = ("persona", "content", "total", "whole", "habit_distance")
 
 
@@ -91,7 +91,8 @@ def gather(units: Iterable[Mapping[str, Any]]) -> list[Cell]:
             cell.main = dict(unit)
             last = max((n for n in truth if _round(n)), key=lambda n: _round(n) or 0)
             truth["ditto"] = truth[last]
-            truth["kept"] = truth[kept(unit["scores"], "mixture")]
+            rule = unit["config"].get("selection", {}).get("rule", "mixture")
+            truth["kept"] = truth[kept(unit["scores"], rule)]
         name = unit["arm"].partition("@")[0]
         for alias in {name, name.removesuffix(":500")} if unit["arm"] in truth else ():
             truth[alias] = truth[unit["arm"]]

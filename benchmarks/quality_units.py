@@ -71,7 +71,26 @@ def main_arm(bench: Bench, _: str) -> dict[str, Any]:
         truth["zero-shot"] = bench.judge(policy)
         truth["few-shot"] = bench.judge(policy, bench.demos)
     truth |= bench.judge_adapters(policy, adapters)
+    truth |= bench.judge_adapters(policy, at_strengths(bench.config, adapters))
     return {**found, "truth": truth}
+
+
+def at_strengths(config: RunConfig, adapters: Mapping[str, Tensors]) -> dict[str, Tensors]:
+    """Return what a run does not make: earlier rounds softened, finished adapters at full strength.
+
+    So that rounds can be compared at one strength, and each finished adapter with itself.
+    """
+    strength, last = config.lora.strength, f"round-{config.update.rounds}"
+    if strength == 1:
+        return {}
+    full = {f"{name}, full": scaled(adapters[name], 1 / strength) for name in (last, "sft-long")}
+    rounds = [name for name in adapters if name.startswith("round-") and name != last]
+    return full | {f"{name}, softened": scaled(adapters[name], strength) for name in rounds}
+
+
+def scaled(tensors: Tensors, share: float) -> Tensors:
+    """Return an adapter that changes the weights by a share of what this one does."""
+    return {k: v * share if "lora_B" in k else v for k, v in tensors.items()}
 
 
 def ablation_arm(bench: Bench, name: str) -> dict[str, Any]:
@@ -94,9 +113,15 @@ def _last_round(bench: Bench, config: RunConfig, start: str, name: str) -> dict[
 
 def rounds_arm(bench: Bench, count: str) -> dict[str, Any]:
     """Train DITTO with another number of rounds, its rate falling over all of them."""
-    found = bench.train(bench.changed(f"update.rounds={count}"), bench.state("sampling-0"))
+    config = bench.changed(f"update.rounds={count}")
+    found = bench.train(config, bench.state("sampling-0"))
     adapters = found.pop("adapters")
-    rounds = {f"{name} of {count}": tensors for name, tensors in adapters.items()}
+    strength, last = config.lora.strength, f"round-{config.update.rounds}"
+    rounds = {
+        f"{name} of {count}": tensors if name == last else scaled(tensors, strength)
+        for name, tensors in adapters.items()
+        if name.startswith("round-")
+    }
     return {**found, "truth": bench.judge_adapters(bench.live, rounds)}
 
 
@@ -143,7 +168,7 @@ def sft_time_arm(bench: Bench, _: str) -> dict[str, Any]:
     for item in sft_long(work):
         step = getattr(item, "step", None)
         if step and step % (total // SFT_STOPS) == 0:
-            adapters[f"sft-{step}"] = policy.snapshot()
+            adapters[f"sft-{step}"] = scaled(policy.snapshot(), config.lora.strength)
     for t, (name, tensors) in enumerate(adapters.items()):
         if name not in work.progress.candidates:
             policy.restore(tensors)

@@ -149,7 +149,9 @@ def choose(
     note = f"; {left_out} degenerate left out" if left_out else ""
     if not sound:
         return "sft", "fallback", "every candidate is degenerate, so the warm start is kept"
-    rule = settings.rule
+    if settings.rule == "last-sound" and rounds and rounds[-1] in sound:
+        return rounds[-1], "last-sound", f"{rounds[-1]} is the last round, and sound{note}"
+    rule = "mixture" if settings.rule == "last-sound" else settings.rule
     if rule != "stylometric" and not all("held_out_loss" in s for s in sound.values()):
         rule = "stylometric"
     ranks = rank_scores(sound, rule)
