@@ -32,6 +32,7 @@ from ditto_hub.algorithm.decoding import (
     warpers,
 )
 from ditto_hub.algorithm.policy import Policy
+from ditto_hub.algorithm.probing import probe
 from ditto_hub.config import Lora, Sampling
 from ditto_hub.errors import BaseModelError, ChatTemplateError
 
@@ -470,7 +471,7 @@ def test_tokenizer_files_hold_the_template(policy: Policy) -> None:
 
 def test_probe(policy: Policy) -> None:
     """The probe holds the last position's logits with the adapter on and off, unpadded values."""
-    data = policy.probe(PROMPTS)
+    data = probe(policy, PROMPTS)
     tensors = tensors_from_bytes(data)
     with policy.adapter_off():
         off = torch.stack([logits_of(policy.model, p)[-1] for p in PROMPTS])
@@ -486,7 +487,7 @@ def test_probe(policy: Policy) -> None:
 
 def test_probe_says_where_it_was_computed(policy: Policy) -> None:
     """The probe's metadata name dtype and device."""
-    data = policy.probe(PROMPTS)
+    data = probe(policy, PROMPTS)
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     assert header["__metadata__"] == {"dtype": "float32", "device": "cpu"}
 

@@ -23,6 +23,7 @@ from ditto_hub.ui import render
 from ditto_hub.ui.before import BASE_FILE, base_texts, texts_for
 from ditto_hub.ui.charts import Line, chart
 from ditto_hub.ui.estimates import about_time, estimate_words
+from ditto_hub.ui.run_charts import charts
 from ditto_hub.ui.story import Story, Tail, Tails
 from ditto_hub.ui.terms import privacy
 
@@ -198,7 +199,7 @@ def test_the_timeline_marks_where_the_run_is() -> None:
 
 def test_charts_are_there_from_the_start() -> None:
     """Four charts, empty or drawn, so that nothing jumps when the first point comes."""
-    empty, drawn = render.charts(Story(tiny_config()), "en"), render.charts(story_of(), "en")
+    empty, drawn = charts(Story(tiny_config()), "en"), charts(story_of(), "en")
     assert empty.count("<figure") == drawn.count("<figure") == 4
     assert empty.count('<svg viewBox="0 0 300') == 0
     assert drawn.count('<svg viewBox="0 0 300') == 4

@@ -399,34 +399,3 @@ class Policy:
         if self.device.type == "cpu":
             return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
         return str(self.device.type)
-
-    @torch.no_grad()
-    def probe(self, prompts: Sequence[Sequence[int]]) -> bytes:
-        """Return what a load-back is compared with: last-position logits, adapter on and off.
-
-        Args:
-            prompts: token ids, one list a row.
-
-        Returns:
-            A safetensors file: input_ids and attention_mask (R, L), adapter_on and adapter_off
-            (R, V) float32; dtype and device in its metadata.
-        """
-        self.model.eval()
-        rows = [self._last_logits(p) for p in prompts]
-        with self.adapter_off():
-            off = [self._last_logits(p) for p in prompts]
-        ids, mask = pad_rows(prompts, self.format.pad_id)
-        tensors = {
-            "input_ids": ids,
-            "attention_mask": mask,
-            "adapter_on": torch.stack(rows),
-            "adapter_off": torch.stack(off),
-        }
-        about = {"dtype": self.dtype_name, "device": self.device.type}
-        return tensors_to_bytes(tensors, about)
-
-    def _last_logits(self, prompt: Sequence[int]) -> torch.Tensor:
-        ids = torch.tensor([list(prompt)], device=self.device)
-        out = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
-        logits: torch.Tensor = out.logits[0, -1].float().cpu()
-        return logits

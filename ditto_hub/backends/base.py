@@ -265,8 +265,10 @@ def fold(record: Any, event: ev.Event) -> None:
 
 def make_probe(run: Run, policy: Policy) -> bytes:
     """Return what a load-back of the adapter that the policy wears is compared with."""
+    from ditto_hub.algorithm.probing import probe
+
     prompts = [policy.format.prompt_ids(demo.prompt) for demo in run.demos().train[:3]]
-    return policy.probe(prompts)
+    return probe(policy, prompts)
 
 
 def versions() -> dict[str, str]:

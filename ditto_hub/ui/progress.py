@@ -12,7 +12,7 @@ import gradio as gr
 from ditto_hub import api
 from ditto_hub.errors import DittoError
 from ditto_hub.runs import Run
-from ditto_hub.ui import elsewhere, render
+from ditto_hub.ui import elsewhere, render, run_charts
 from ditto_hub.ui.before import base_texts, texts_for, write_base_texts
 from ditto_hub.ui.session import Shared, changed, own_run, token_of, visitor
 from ditto_hub.ui.story import Story, Tails
@@ -152,7 +152,7 @@ def shown(
     return (
         render.status(story, state, place, locale, job_usd),
         render.timeline(story, state, locale),
-        render.charts(story, locale),
+        run_charts.charts(story, locale),
         render.scores(story, locale),
         gr.update(visible=state in ALIVE),
         gr.update(visible=resumable),

@@ -14,7 +14,6 @@ from ditto_hub.lease_words import WORDS as LEASE_WORDS
 from ditto_hub.lease_words import Around, lease_line
 from ditto_hub.progress import clock
 from ditto_hub.runs import Run
-from ditto_hub.ui.charts import Line, chart
 from ditto_hub.ui.story import Story
 from ditto_hub.ui.words import say, tell, tell_error, words
 
@@ -51,20 +50,6 @@ WORDS = {
     "told.finished_early": "The adapter is ready. It stopped before its last round: {reason}",
     "told.failed": "{error} What it had is kept; Resume goes on from there.",
     "told.created": "Nothing has been trained yet. Resume starts it.",
-    "chart.warm": "Warm start: loss",
-    "chart.update": "Updates: loss and margin",
-    "chart.log_prob": "Updates: log-probability",
-    "chart.scores": "Candidates: held-out loss and length",
-    "chart.loss": "training loss",
-    "chart.held_out": "held-out loss",
-    "chart.demo_loss": "loss on the demonstrations",
-    "chart.margin": "margin",
-    "chart.chosen": "your examples",
-    "chart.rejected": "its own samples",
-    "chart.length": "length, yours = 1",
-    "chart.step": "step",
-    "chart.round": "round; 0 is the warm start",
-    "chart.empty": "Drawn as soon as there is something to draw.",
     "voice.shown": "What you showed",
     "voice.before": "Before training",
     "voice.sft": "After the warm start",
@@ -263,63 +248,6 @@ def timeline(story: Story, state: str, locale: str) -> str:
             f"{escape(label)}{took}</li>"
         )
     return f'<ol class="d-timeline">{"".join(rows)}</ol>'
-
-
-def charts(story: Story, locale: str) -> str:
-    """Return the four charts of a run; an empty one has the height of a full one."""
-
-    def word(key: str) -> str:
-        return say(f"chart.{key}", locale)
-
-    steps = sorted(story.updates)
-    place = {key: n for n, key in enumerate(steps, start=1)}
-
-    def of(name: str) -> list[tuple[float, float]]:
-        return [(place[k], story.updates[k][name]) for k in steps if name in story.updates[k]]
-
-    warm = sorted(story.warm.items())
-    rounds = [
-        (0 if n == "sft" else int(n.removeprefix("round-")), s)
-        for n, s in story.scores.items()
-        if n != "sft-long"
-    ]
-    loss = "held_out_loss" if any("held_out_loss" in s for _, s in rounds) else "demonstration_loss"
-    by_round = [(t, s[loss]) for t, s in rounds if loss in s]
-    length = [(t, s["length_ratio"]) for t, s in rounds if "length_ratio" in s]
-    losses = [Line(word("loss"), [(n, one) for n, (one, _) in warm])]
-    held = [(n, two) for n, (_, two) in warm if two is not None]
-    if held:
-        losses.append(Line(word("held_out"), held))
-    drawn = [
-        (word("warm"), losses, word("step")),
-        (
-            word("update"),
-            [Line(word("loss"), of("loss")), Line(word("margin"), of("margin"))],
-            word("step"),
-        ),
-        (
-            word("log_prob"),
-            [
-                Line(word("chosen"), of("chosen_log_prob")),
-                Line(word("rejected"), of("rejected_log_prob")),
-            ],
-            word("step"),
-        ),
-        (
-            word("scores"),
-            [
-                Line(word("held_out" if loss == "held_out_loss" else "demo_loss"), by_round),
-                Line(word("length"), length),
-            ],
-            word("round"),
-        ),
-    ]
-    empty = word("empty")
-    return (
-        '<div class="d-charts">'
-        + "".join(chart(title, lines, x, empty) for title, lines, x in drawn)
-        + "</div>"
-    )
 
 
 def candidate_name(name: str, locale: str) -> str:
