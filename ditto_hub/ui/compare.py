@@ -200,7 +200,7 @@ def _chosen_words(run: Run, locale: str) -> str:
     if not run.record.chosen:
         return ""
     name = method_name(run.record.chosen, locale)
-    why = columns.chosen_words(run, locale)
+    why = columns.named(columns.chosen_words(run, locale), {run.record.chosen: name})
     return notice(say("compare.chosen_is", locale, name=name, why=why), "plain")
 
 

@@ -64,6 +64,10 @@ KEYS_JS = """() => {
       const button = name && document.getElementById("compare-vote-" + name);
       if (button && !button.disabled) { event.preventDefault(); button.click(); }
     });
+    // the second click of a double click, however late a busy page comes to it, is no vote
+    box.addEventListener("click", (event) => {
+      if (event.detail > 1 && event.target.closest("#compare-vote-buttons")) event.stopPropagation();
+    }, true);
   }
   if (!box.contains(document.activeElement)) {
     setTimeout(() => document.getElementById("compare-vote-left")?.focus(), 50);
