@@ -71,6 +71,7 @@ def serve(port: int) -> None:
     from ditto_hub.profiles import load_profile
     from ditto_hub.ui import app as ui
     from ditto_hub.ui.cards import new_card
+    from ditto_hub.ui.elsewhere import Wish
     from ditto_hub.ui.limits import forget_sessions, sweep
     from ditto_hub.ui.session import visitor
     from ditto_hub.ui.train import start_run
@@ -92,7 +93,8 @@ def serve(port: int) -> None:
     def begin(secret: str, request: gr.Request) -> str:
         asking = visitor(request, None, secret)
         cards = [new_card(row["prompt"], row["completion"]) for row in DEMONSTRATIONS]
-        return start_run(cards, "pocket", "", config, asking, kept[0], None).record.id
+        run = start_run(cards, "pocket", "", config, asking, kept[0], None, Wish())
+        return str(run.record.id)
 
     def later(hours: float) -> int:
         return len(sweep(profile, time.time() + hours * 3600))

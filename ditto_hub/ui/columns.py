@@ -30,6 +30,7 @@ WORDS = {
     "report.judge": "Judge: {judge}",
     "report.plot": "How often each method was preferred to the others, with 95 % intervals. The"
     " table below has the same numbers.",
+    "report.plot_rounds": "Score, length and distinct-2 by round.",
     "report.no_result": "These prompts had a part in training or in choosing: this is no result.",
     "report.unfinished": "Not complete.",
     "report.sentences": "In words",
@@ -99,7 +100,7 @@ def report(
     rows: Sequence[Sequence[str]],
     heads: Sequence[str],
     said: tuple[Sequence[str], Sequence[str]],
-    plot: bytes,
+    plots: Sequence[tuple[str, bytes]],
     locale: str,
 ) -> str:
     """Return what one judge found out: plot, table, sentences, caveats.
@@ -108,15 +109,15 @@ def report(
         rows: of the table; the first cell of each names it.
         heads: of the table.
         said: sentences of the comparison with each baseline, and caveats.
-        plot: PNG, or nothing.
+        plots: key of what one shows, and PNG.
     """
     judge = escape(say("report.judge", locale, judge=evaluation.judge))
     parts = [f'<section class="d-report"><h4 class="d-sub">{judge}</h4>']
     if not evaluation.prompts_independent:
         parts.append(_note(say("report.no_result", locale)))
-    if plot:
-        about = escape(say("report.plot", locale), quote=True)
-        parts.append(f'<img class="d-plot" alt="{about}" src="{data_url(plot)}">')
+    for key, png in plots:
+        about = escape(say(key, locale), quote=True)
+        parts.append(f'<img class="d-plot" alt="{about}" src="{data_url(png)}">')
     parts.append(_table(heads, rows))
     parts += [f'<p class="d-say">{escape(line)}</p>' for line in said[0]]
     parts += [_note(line) for line in said[1]]

@@ -81,11 +81,13 @@ def _section(evaluation: Evaluation, kept: str, locale: str) -> str:
         "n", say("score.mark", locale), say("score.length", locale), "distinct-2", "copies",
     ]  # fmt: skip
     rates = [r for r in evaluation.win_rates if r.against == OTHERS]
-    plot = report.plot_win_rates(rates) if rates else b""
+    plots = [("report.plot", report.plot_win_rates(rates))] if rates else []
+    if by_round := report.plot_by_round(evaluation):
+        plots.append(("report.plot_rounds", by_round))
     rows = [[method_name(row[0], locale), *row[1:]] for row in report.rows(evaluation)]
     ahead = regimes.prompting_ahead([evaluation], kept)
     said = ([*ahead, *report.headline(evaluation)], report.remarks(evaluation))
-    return columns.report(evaluation, rows, heads, said, plot, locale)
+    return columns.report(evaluation, rows, heads, said, plots, locale)
 
 
 def _wire_report(shared: Shared, parts: MeasuringParts) -> None:

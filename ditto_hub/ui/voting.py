@@ -66,7 +66,8 @@ KEYS_JS = """() => {
     });
     // the second click of a double click, however late a busy page comes to it, is no vote
     box.addEventListener("click", (event) => {
-      if (event.detail > 1 && event.target.closest("#compare-vote-buttons")) event.stopPropagation();
+      const voted = event.target.closest("#compare-vote-buttons");
+      if (voted && event.detail > 1) event.stopPropagation();
     }, true);
   }
   if (!box.contains(document.activeElement)) {
