@@ -32,6 +32,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -252,7 +253,7 @@ def measure(
     found["ways"] = ways
     for way in given.ways:
         try:
-            ways[way] = round(clock(lambda w=way: bench.another_way(first, w))[0], 3)
+            ways[way] = round(clock(partial(bench.another_way, first, way))[0], 3)
         except (RuntimeError, ValueError, TypeError, AttributeError, ImportError) as error:
             ways[way] = f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
         keep(found)

@@ -91,11 +91,10 @@ def _curve_claims(cells: Sequence[Cell]) -> Iterator[Claim | None]:
         "ten samples a demonstration are better than two", "+21.1 %",
         points(mine, "ditto", "samples:2"),
     )  # fmt: skip
-    spread = [
-        (p, spread_over_seeds(mine, "samples:1", p)) for p in sorted({c.persona for c in mine})
-    ]
-    ten = {p: spread_over_seeds(mine, "ditto", p) for p, _ in spread}
-    gaps = [(p, s - t) for p, s in spread if s is not None and (t := ten[p]) is not None]
+    personas = sorted({c.persona for c in mine})
+    spread = {m: [spread_over_seeds(mine, m, p) for p in personas] for m in ("samples:1", "ditto")}
+    found = zip(personas, spread["samples:1"], spread["ditto"], strict=True)
+    gaps = [(p, one - ten) for p, one, ten in found if one is not None and ten is not None]
     yield claim(
         "with more samples the variance over seeds falls (1 to 10)", "falls", gaps,
         unit="difference in standard deviation",

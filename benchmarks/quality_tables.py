@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ class Cell:
 def read_units(source: Path) -> list[dict[str, Any]]:
     """Return the results of a folder or a committed file; refuse those of another grammar."""
     if source.is_file():
-        units = json.loads(source.read_text("utf-8"))["units"]
+        units: list[dict[str, Any]] = json.loads(source.read_text("utf-8"))["units"]
     else:
         units = [json.loads(p.read_text("utf-8")) for p in sorted(source.glob("*.json"))]
     if any(unit["grammar_hash"] != grammar_hash() for unit in units):
@@ -255,10 +256,10 @@ def rule_rows(
     """
     runs = [c for c in cells if c.main.get("scores")]
     rules: dict[str, Callable[[Mapping[str, Any]], str]] = {
-        rule: (lambda scores, rule=rule: kept(scores, rule)) for rule in RULES
+        rule: partial(kept, rule=rule) for rule in RULES
     }
     names = sorted({n for c in runs for n in c.main["scores"]})
-    rules |= {f"always {name}": (lambda _, name=name: name) for name in names}
+    rules |= {f"always {name}": partial(_same, name) for name in names}
     rules |= dict(choosers or {})
     rows = []
     for rule, pick in rules.items():
@@ -276,6 +277,10 @@ def rule_rows(
     return rows
 
 
+def _same(name: str, _: Mapping[str, Any]) -> str:
+    return name
+
+
 def regime_rows(cells: Sequence[Cell]) -> list[list[str]]:
     """Return, for each regime, what each contestant scored and which is right there."""
     rows = []
@@ -283,9 +288,8 @@ def regime_rows(cells: Sequence[Cell]) -> list[list[str]]:
         mine = [c for c in cells if c.main and c.regime == regime]
         names = ("few-shot", "sft", "sft-long", "ditto", "kept")
         found = {n: estimate(points(mine, n)) for n in names}
-        best = max(
-            ("few-shot", "sft", "sft-long", "ditto"), key=lambda n: found[n].mean if found[n] else 0
-        )
+        means = {n: e.mean if (e := found[n]) else 0.0 for n in names[:4]}
+        best = max(means, key=lambda n: means[n])
         gap = estimate(points(mine, "ditto", "sft-long"))
         rows.append(
             [

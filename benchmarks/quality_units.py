@@ -16,7 +16,7 @@ from quality_bench import ABLATIONS, SAMPLES, SFT_STEPS, SFT_STOPS, Bench, Unit
 from ditto_hub.config import RunConfig, Selection
 from ditto_hub.events import OrderMeasured
 from ditto_hub.pocket.grammar import grammar_hash
-from ditto_hub.runs import write_atomic
+from ditto_hub.storage import write_atomic
 
 if TYPE_CHECKING:
     from ditto_hub.algorithm.policy import Tensors
@@ -173,7 +173,7 @@ def sft_time_arm(bench: Bench, _: str) -> dict[str, Any]:
         if name not in work.progress.candidates:
             policy.restore(tensors)
             work.progress.step = 0
-            for _ in sample_candidate(work, name, 10 + t):
+            for _item in sample_candidate(work, name, 10 + t):
                 pass
     kept = choose(work.progress.candidates, Selection(rule=config.selection.rule))[0]
     truth = bench.judge_adapters(policy, adapters)

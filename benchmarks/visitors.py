@@ -87,7 +87,7 @@ def serve(port: int) -> None:
         kept.append(share(*given))
         return kept[-1]
 
-    ui.share = remember  # the page's own parts, for the endpoint below
+    setattr(ui, "share", remember)  # noqa: B010  the page's own parts, for the endpoint below
     page = ui.build_app(profile)
 
     def begin(secret: str, request: gr.Request) -> str:
@@ -178,7 +178,7 @@ class Site:
         with urllib.request.urlopen(f"{api}/heartbeat/{name}", timeout=300):
             for event in events:
                 if any(target[1] == "load" for target in event["targets"]):
-                    data = [secret, ""] if len(event["inputs"]) == 2 else [[]]
+                    data: list[Any] = [secret, ""] if len(event["inputs"]) == 2 else [[]]
                     given = {"data": data, "fn_index": event["id"], "session_hash": name}
                     asked = urllib.request.Request(
                         f"{api}/queue/join",
