@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from ditto_hub.results import Evaluation, WinRate
 
-SOURCE = "benchmarks/results/quality-2026-11-25-full.json"
+SOURCE = "benchmarks/results/quality-2026-11-25-strength.json"
 LABELS = {
     "few-shot": "few-shot prompting",
     "sft": "SFT",
@@ -50,22 +50,58 @@ class Regime:
 
 MEASURED: tuple[Regime, ...] = (
     Regime(
+        words="one demonstration",
+        trained=1,
+        voice="own",
+        totals={"few-shot": 0.566, "sft": 0.585, "sft-long": 0.756, "ditto": 0.758},
+        ahead={"few-shot": (0.169, 0.215), "sft": (0.112, 0.234), "sft-long": (-0.088, 0.093)},
+        personas=3,
+        runs=3,
+    ),
+    Regime(
+        words="two demonstrations",
+        trained=2,
+        voice="own",
+        totals={"few-shot": 0.547, "sft": 0.571, "sft-long": 0.721, "ditto": 0.762},
+        ahead={"few-shot": (0.121, 0.308), "sft": (0.059, 0.323), "sft-long": (-0.073, 0.154)},
+        personas=3,
+        runs=3,
+    ),
+    Regime(
         words="four demonstrations",
         trained=4,
         voice="own",
-        totals={"few-shot": 0.587, "sft": 0.695, "sft-long": 0.77, "ditto": 0.734},
-        ahead={"few-shot": (0.115, 0.179), "sft": (0.018, 0.061), "sft-long": (-0.058, -0.013)},
+        totals={"few-shot": 0.553, "sft": 0.624, "sft-long": 0.77, "ditto": 0.759},
+        ahead={"few-shot": (0.179, 0.229), "sft": (0.098, 0.172), "sft-long": (-0.027, 0.005)},
         personas=12,
-        runs=24,
+        runs=18,
+    ),
+    Regime(
+        words="seven demonstrations",
+        trained=7,
+        voice="own",
+        totals={"few-shot": 0.501, "sft": 0.612, "sft-long": 0.762, "ditto": 0.772},
+        ahead={"few-shot": (0.065, 0.477), "sft": (-0.11, 0.429), "sft-long": (-0.086, 0.106)},
+        personas=3,
+        runs=3,
     ),
     Regime(
         words="four demonstrations of a voice that varies a great deal",
         trained=4,
         voice="varied",
-        totals={"few-shot": 0.7, "sft": 0.689, "sft-long": 0.66, "ditto": 0.695},
-        ahead={"few-shot": (-0.027, 0.021), "sft": (-0.007, 0.02), "sft-long": (0.012, 0.06)},
+        totals={"few-shot": 0.662, "sft": 0.662, "sft-long": 0.742, "ditto": 0.734},
+        ahead={"few-shot": (0.036, 0.098), "sft": (0.039, 0.099), "sft-long": (-0.031, 0.017)},
         personas=12,
-        runs=24,
+        runs=12,
+    ),
+    Regime(
+        words="four demonstrations of a voice that follows one template",
+        trained=4,
+        voice="template",
+        totals={"few-shot": 0.499, "sft": 0.69, "sft-long": 0.8, "ditto": 0.789},
+        ahead={"few-shot": (0.036, 0.544), "sft": (0.045, 0.153), "sft-long": (-0.144, 0.121)},
+        personas=3,
+        runs=3,
     ),
 )
 
