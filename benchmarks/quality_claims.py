@@ -79,12 +79,12 @@ def _ablation_claims(cells: Sequence[Cell]) -> Iterator[Claim | None]:
 
 def _curve_claims(cells: Sequence[Cell]) -> Iterator[Claim | None]:
     mine = ordinary(cells)
-    soft = " of 6", ", softened"  # rounds are compared at one strength
-    yield claim("rounds 1 to 4 improve", "+31.5 %", points(mine, "round-4", f"round-1{soft[1]}"))
-    for t in range(1, 6):
-        total = "" if t < 4 else soft[0]
-        ends = (f"round-{t + 1}{soft[1] if t < 3 else total}", f"round-{t}{total or soft[1]}")
-        points_ = points(mine, *ends)
+    four = [*(f"round-{t}, softened" for t in (1, 2, 3)), "round-4"]  # all at one strength
+    six = [f"round-{t} of 6" for t in (4, 5, 6)]
+    yield claim("rounds 1 to 4 improve", "+31.5 %", points(mine, four[3], four[0]))
+    for t, (before, after) in enumerate([*pairwise(four), *pairwise(six)], start=1):
+        total = "" if t < 4 else " of 6"
+        points_ = points(mine, after, before)
         dip = "-3.4 %, a dip" if t == 1 else "up" if t < 4 else "-"
         yield claim(f"round {t + 1}{total} is better than round {t}", dip, points_, above=t != 1)
     yield claim(

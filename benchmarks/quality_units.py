@@ -80,17 +80,14 @@ def at_strengths(config: RunConfig, adapters: Mapping[str, Tensors]) -> dict[str
 
     So that rounds can be compared at one strength, and each finished adapter with itself.
     """
+    from ditto_hub.algorithm.strength import scaled
+
     strength, last = config.lora.strength, f"round-{config.update.rounds}"
     if strength == 1:
         return {}
     full = {f"{name}, full": scaled(adapters[name], 1 / strength) for name in (last, "sft-long")}
     rounds = [name for name in adapters if name.startswith("round-") and name != last]
     return full | {f"{name}, softened": scaled(adapters[name], strength) for name in rounds}
-
-
-def scaled(tensors: Tensors, share: float) -> Tensors:
-    """Return an adapter that changes the weights by a share of what this one does."""
-    return {k: v * share if "lora_B" in k else v for k, v in tensors.items()}
 
 
 def ablation_arm(bench: Bench, name: str) -> dict[str, Any]:
@@ -113,6 +110,8 @@ def _last_round(bench: Bench, config: RunConfig, start: str, name: str) -> dict[
 
 def rounds_arm(bench: Bench, count: str) -> dict[str, Any]:
     """Train DITTO with another number of rounds, its rate falling over all of them."""
+    from ditto_hub.algorithm.strength import scaled
+
     config = bench.changed(f"update.rounds={count}")
     found = bench.train(config, bench.state("sampling-0"))
     adapters = found.pop("adapters")
@@ -157,6 +156,7 @@ def sft_time_arm(bench: Bench, _: str) -> dict[str, Any]:
     from ditto_hub.algorithm.sampling import sample_candidate
     from ditto_hub.algorithm.selection import choose
     from ditto_hub.algorithm.state import Work
+    from ditto_hub.algorithm.strength import scaled
     from ditto_hub.algorithm.warm_start import sft_long
 
     steps = SFT_STEPS // bench.config.update.rounds

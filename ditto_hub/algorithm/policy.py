@@ -351,15 +351,6 @@ class Policy:
                 "The saved adapter does not fit this base model.", "Was the base model changed?"
             ) from error
 
-    def scale(self, strength: float) -> None:
-        """Multiply the change that the adapter makes to the weights.
-
-        Source: between a model and its fine-tuned form there is mostly a better one than either
-        (*Robust fine-tuning of zero-shot models*, arXiv 2109.01903).
-        """
-        changed = {k: v * strength if "lora_B" in k else v for k, v in self.snapshot().items()}
-        self.restore(changed)
-
     def load_adapter(self, folder: Path) -> None:
         """Put the adapter of a folder into this policy."""
         self.restore(tensors_from_bytes((folder / "adapter_model.safetensors").read_bytes()))

@@ -18,6 +18,7 @@ from safetensors.torch import save as tensors_to_bytes
 from ditto_hub.algorithm.policy import Policy, Tensors
 from ditto_hub.algorithm.rollout import DEMONSTRATION, ORIGINAL, Rollout
 from ditto_hub.algorithm.steps import Stepper
+from ditto_hub.algorithm.strength import scaled
 from ditto_hub.config import RunConfig
 from ditto_hub.demos import Demonstration, DemoSet
 from ditto_hub.errors import RunError
@@ -145,8 +146,9 @@ class Work:
 
     def soften(self) -> None:
         """Bring a finished adapter to the strength at which it is scored and kept."""
-        if self.config.lora.strength != 1:
-            self.policy.scale(self.config.lora.strength)
+        strength = self.config.lora.strength
+        if strength != 1:
+            self.policy.restore(scaled(self.policy.snapshot(), strength))
 
     def checkpoint(self, boundary: bool = False) -> Checkpoint:
         """Return the point where the loop stands."""
