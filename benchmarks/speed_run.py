@@ -4,9 +4,10 @@ The same work on both sides: SFT steps of four demonstrations, then rounds of te
 demonstration and K steps of 24 pairs against pi_0. The assembly does what the reference code does,
 without its defects: it samples through the pipeline, two prompts at a time, builds a DPOTrainer
 each round whose reference is an adapter, and decodes nothing again. Ours scores its samples under
-the reference while it samples, which is part of that work. What the assembly has no counterpart
-of (every candidate's scores with the implicit reward's order, the last candidate's samples,
-sft-long) is timed apart: left out of `same work`, counted in `all of ours`.
+the reference while it samples, the assembly while it updates, so that is counted beside the update.
+What the assembly has no counterpart of (every candidate's scores with the implicit reward's order,
+the last candidate's samples, sft-long) is timed apart: left out of `same work`, counted in `all of
+ours`.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ from ditto_hub.events import StageFinished
 from ditto_hub.pocket.persona import TUNING_SEEDS, demonstrations
 
 OURS_ALONE = ("candidates' scores", "scoring", "sft-long")
+REFERENCE = "reference scores"
 
 
 class Assembly:
@@ -203,35 +205,40 @@ def ours(model: str, demos: DemoSet, config: RunConfig) -> dict[str, float]:
     policy = Policy(plain, tokenizer, config.lora, config.seed, BASE)
     if model != "pocket":
         policy.format.stop_ids = (2**31 - 1,)
-    seconds: dict[str, float] = {}
-    scores = {"s": 0.0}
+    seconds = dict.fromkeys((*OURS_ALONE, REFERENCE), 0.0)
     began = time.process_time()
-    with scores_timed(scores):
+    with timed("score_candidate") as scores, timed("score_under_reference") as reference:
         for item in ditto(policy, demos, config):
             if isinstance(item, StageFinished):
-                now, apart = time.process_time(), scores.pop("s", 0.0)
-                seconds[item.stage] = seconds.get(item.stage, 0.0) + now - began - apart
-                seconds[OURS_ALONE[0]] = seconds.get(OURS_ALONE[0], 0.0) + apart
+                apart = {OURS_ALONE[0]: sum(scores)}
+                if item.stage == "sampling":
+                    apart[REFERENCE] = sum(reference)
+                now = time.process_time()
+                apart[item.stage] = now - began - sum(apart.values())
+                for stage, spent in apart.items():
+                    seconds[stage] = seconds.get(stage, 0.0) + spent
+                scores.clear()
+                reference.clear()
                 began = now
     return seconds
 
 
 @contextlib.contextmanager
-def scores_timed(seconds: dict[str, float]) -> Iterator[None]:
-    """Add up what scoring a candidate takes inside the block."""
-    real = vars(sampling)["score_candidate"]
+def timed(name: str) -> Iterator[list[float]]:
+    """Note the CPU seconds of every call of a function that sampling calls, inside the block."""
+    real, spent = vars(sampling)[name], []
 
-    def timed(*given: Any) -> Any:
+    def run(*given: Any) -> Any:
         began = time.process_time()
         found = list(real(*given))
-        seconds["s"] = seconds.get("s", 0.0) + time.process_time() - began
-        yield from found
+        spent.append(time.process_time() - began)
+        return found
 
-    setattr(sampling, "score_candidate", timed)  # noqa: B010
+    setattr(sampling, name, run)
     try:
-        yield
+        yield spent
     finally:
-        setattr(sampling, "score_candidate", real)  # noqa: B010
+        setattr(sampling, name, real)
 
 
 def settings(model: str, rounds: int, steps: int, warm: int, cap: int) -> RunConfig:
@@ -283,6 +290,10 @@ def measure(
     }
     for stage in ("warm-start", "sampling", "update"):
         ratio[stage] = _ratio({side: [r[stage] for r in runs] for side, runs in done.items()})
+    both = [r["update"] + r[REFERENCE] for r in done["ours"]]
+    ratio[f"update with {REFERENCE}"] = _ratio(
+        {"stock": [r["update"] for r in done["stock"]], "ours": both}
+    )
     return {
         "model": model,
         "rounds": rounds,
@@ -302,7 +313,7 @@ def _whole(run: dict[str, float], config: RunConfig) -> float:
     update = config.update
     return (
         run["warm-start"] * 30 / config.warm_start.max_steps
-        + run["sampling"] * 4 / update.rounds
+        + (run["sampling"] + run.get(REFERENCE, 0.0)) * 4 / update.rounds
         + run["update"] * 40 / (update.rounds * update.steps)
     )
 
