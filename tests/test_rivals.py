@@ -23,6 +23,7 @@ from ditto_hub.algorithm.rivals import (
     rival_config,
 )
 from ditto_hub.algorithm.state import Checkpoint, Work
+from ditto_hub.api.comparing import label_notes
 from ditto_hub.errors import ConfigError, RunError
 from ditto_hub.events import StageFinished, StepTaken
 from ditto_hub.results import Evaluation
@@ -220,6 +221,8 @@ def test_a_rival_is_a_candidate_that_loads(run: Run, name: str) -> None:
     policy.load_adapter(run.candidate(name))
     assert {p: p.read_bytes() for p in (run.folder / "rollouts").iterdir()} == before
     assert not (run.folder / "rivals" / f"{name}.safetensors").exists()
+    notes = label_notes(run, ("sft", name))
+    assert ("2 pairs that the judge stylometric" in " ".join(notes)) == (name != "spin")
 
 
 def test_a_rival_needs_the_warm_start(folder: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from ditto_hub.runs import Run
 
 if TYPE_CHECKING:
     from ditto_hub.evaluation.comparison import Progress as Comparing
-    from ditto_hub.evaluation.judges import Question
+    from ditto_hub.evaluation.judges import Judge, Question
     from ditto_hub.events import Event
     from ditto_hub.results import Evaluation
 
@@ -73,6 +73,7 @@ def evaluate(
         seed=seed,
         max_pairs=max_pairs,
         settings=answer_settings(run, studio.ditto, self_prompt),
+        notes=label_notes(run, methods),
         **probe_prompts(run),
     )
     earlier = results.load_all(run)
@@ -137,7 +138,7 @@ def train_rival(
         RunError: the run has no warm start yet, or somebody else is working on it.
         JudgeError: the judge failed, or preferred neither text of any pair.
     """
-    from ditto_hub.algorithm.rivals import begin, rival, rival_config
+    from ditto_hub.algorithm.rivals import begin, labelled, rival, rival_config
     from ditto_hub.algorithm.state import Checkpoint, Work
     from ditto_hub.backends.local import open_policy
 
@@ -145,7 +146,7 @@ def train_rival(
     for text in settings:
         config = config.with_setting(text)
     warm, state = run.candidate("sft"), run.folder / "rivals" / f"{name}.safetensors"
-    label = None if name == "spin" else _labeller(run, judge, token)
+    bench = None if name == "spin" else make_judge(judge or default_judge(run), run, token=token)
     with run.lock():
         policy = open_policy(run, token=token)
         if state.is_file():
@@ -155,24 +156,40 @@ def train_rival(
             if name != "dpo-base":
                 policy.load_adapter(warm)
             work = begin(policy, run.demos(), config, policy.snapshot())
-        for item in rival(work, name, label, pairs):
+        for item in rival(work, name, bench and _labeller(bench), pairs):
             if not isinstance(item, Checkpoint):
                 yield item
             elif item.boundary:
                 run.write(f"rivals/{name}.safetensors", item.save())
         for file, data in policy.adapter_files().items():
             run.write(f"candidates/{name}/adapter/{file}", data)
+        if bench is not None:
+            told = {"judge": bench.name, "pairs": len(labelled(work))}
+            run.write(_labels(name), json.dumps(told).encode())
         state.unlink(missing_ok=True)
 
 
-def _labeller(
-    run: Run, judge: str, token: str | None
-) -> Callable[[Sequence[Mapping[str, str]], str, str], str]:
+def label_notes(run: Run, methods: Sequence[str]) -> tuple[str, ...]:
+    """Say who labelled the pairs that methods were trained on, and how many."""
+    told = []
+    for name in methods:
+        if (run.folder / _labels(name)).is_file():
+            found = json.loads((run.folder / _labels(name)).read_text(encoding="utf-8"))
+            told.append(
+                f"{name} was trained on {found['pairs']} pairs that the judge {found['judge']}"
+                " labelled."
+            )
+    return tuple(told)
+
+
+def _labels(name: str) -> str:
+    return f"candidates/{name}/labels.json"
+
+
+def _labeller(bench: Judge) -> Callable[[Sequence[Mapping[str, str]], str, str], str]:
     """Return a judge as a function that labels a pair of samples in both orders."""
     from ditto_hub.evaluation.judges import judge_pair
     from ditto_hub.results import Answer, EvaluationPrompt
-
-    bench = make_judge(judge or default_judge(run), run, token=token)
 
     def label(prompt: Sequence[Mapping[str, str]], a: str, b: str) -> str:
         asked = EvaluationPrompt("labelled", tuple(prompt))
