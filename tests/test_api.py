@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,10 @@ def test_pictures_are_kept_and_go_into_the_card(run: Run) -> None:
     assert "(evaluation-stylometric-rounds.png)" in card
     compare(run)
     assert [p.name for p in folder.glob("*.png")] == ["stylometric.png"]
+    card = (run.folder / "adapter" / "README.md").read_text("utf-8")
+    linked = set(re.findall(r"\(([\w-]+\.png)\)", card))
+    assert linked == {p.name for p in (run.folder / "adapter").glob("*.png")}
+    assert "evaluation-stylometric.png" in linked
 
 
 def test_another_prompt_of_ones_own_is_another_question(run: Run) -> None:

@@ -60,8 +60,7 @@ def _swap(run: Run, candidate: str, weights: dict[str, bytes]) -> None:
         record.probe_of = record.probe_of or record.chosen
         rule, reason = _why(run, candidate)
         record.chosen, record.chosen_rule, record.chosen_reason = candidate, rule, reason
-        card = local_card(run, candidate).encode()
-        run.replace_folder("adapter", {**kept, **weights, "README.md": card})
+        run.replace_folder("adapter", {**kept, **weights, **local_card(run, candidate)})
         undo.pop_all()
     run.save_record()
     said = CandidateChosen(

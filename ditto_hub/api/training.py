@@ -269,10 +269,15 @@ def cancel(run: Run, token: str | None = None) -> None:
 
 
 def write_card(run: Run) -> None:
-    """Write the adapter's README.md from the run record and the evaluations there are."""
+    """Write the adapter's README.md and its pictures from the record and the evaluations."""
     from ditto_hub.hub.publish import local_card
 
-    run.write("adapter/README.md", local_card(run).encode())
+    files = local_card(run)
+    for name, data in files.items():
+        run.write(f"adapter/{name}", data)
+    for old in (run.folder / "adapter").glob("*.png"):
+        if old.name not in files:
+            old.unlink()
 
 
 def _keep_traits(run: Run, demos: Path) -> None:

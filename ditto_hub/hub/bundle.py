@@ -27,6 +27,7 @@ RECORD, METRICS, DEMOS, PLOT = (
     "demonstrations.jsonl",
     "candidates.png",
 )
+PICTURE = ".png"
 FORMAT = "ditto-hub"
 TOKENIZER = (
     "tokenizer.json",

@@ -341,8 +341,8 @@ def _receipt(draft: Draft, source: Source, options: PublishOptions, **told: Any)
     )
 
 
-def local_card(run: Run, candidate: str | None = None) -> str:
-    """Return the card for a run's own folder, before it is known where it will be published.
+def local_card(run: Run, candidate: str | None = None) -> dict[str, bytes]:
+    """Return the card and its pictures for a run's own `adapter/`, as if it were published.
 
     Args:
         candidate: one that is on its way to `adapter/`; None for the one that is there.
@@ -357,4 +357,7 @@ def local_card(run: Run, candidate: str | None = None) -> str:
     demos = DemoFacts.of(run.demos())
     source = Source(run, adapter, demos, tuple(results.load_all(run)), base_id)
     named = f"your-name/{run.record.id}"
-    return build(source, named, draft_base(run, base_id, named), PublishOptions()).card
+    draft = build(source, named, draft_base(run, base_id, named), PublishOptions())
+    made = {name: data for name, data in draft.bundle.items() if isinstance(data, bytes)}
+    shown = {name: data for name, data in made.items() if name.endswith(bundles.PICTURE)}
+    return {**shown, bundles.CARD: draft.card.encode()}
