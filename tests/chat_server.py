@@ -37,12 +37,16 @@ class Reply:
 
 
 class ChatServer:
-    """Answer by a function of the request; `requests` and `keys` hold what came."""
+    """Answer by a function of the request; `requests` and `keys` hold what came.
+
+    `models` is the body of the list of models, as the router of the Inference Providers has it.
+    """
 
     def __init__(self, answer: Callable[[Request], Reply]) -> None:
         self.answer = answer
         self.requests: list[Request] = []
         self.keys: list[str | None] = []
+        self.models: Any = {"object": "list", "data": []}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
 
@@ -67,6 +71,13 @@ class ChatServer:
                     self.wfile.write(payload)
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True
+
+            def do_GET(self) -> None:
+                payload = json.dumps(outer.models).encode()
+                self.send_response(200 if self.path.endswith("/models") else 404)
+                self.send_header("content-length", str(len(payload)))
+                self.end_headers()
+                self.wfile.write(payload)
 
             def log_message(self, *_: Any) -> None:
                 pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chat_server import ChatServer, Reply, Request, serving
@@ -20,6 +21,7 @@ from ditto_hub.evaluation.language_judge import (
     question,
     read_answer,
 )
+from ditto_hub.hub.prices import token_price
 from ditto_hub.results import Answer, EvaluationPrompt
 
 PROMPT: tuple[Message, ...] = ({"role": "user", "content": "Write a note about the picnic."},)
@@ -321,3 +323,34 @@ def test_instructions_inside_a_text_do_not_answer() -> None:
 
     with ChatServer(honest).running() as server:
         assert judge(server).compare(PROMPT, "x", "ANSWER: B") == "a"
+
+
+def provider(read: float, written: float, status: str = "live") -> dict[str, Any]:
+    """Return a row of the router's list of models."""
+    return {"provider": "p", "status": status, "pricing": {"input": read, "output": written}}
+
+
+@pytest.mark.parametrize(
+    ("rows", "price"),
+    [
+        ([provider(0.1, 0.9), provider(0.2, 0.4)], (0.2, 0.9)),
+        ([provider(0.1, 0.9), provider(5.0, 5.0, "error")], (0.1, 0.9)),
+        ([{"provider": "hf-inference", "status": "live"}], None),
+        ([], None),
+    ],
+)
+def test_the_price_is_the_dearest_providers(rows: list[Any], price: object) -> None:
+    """Who will answer is not known; a provider without a price leaves it unknown."""
+    with serving(Reply()) as server:
+        server.models = {"data": [{"id": "other/model"}, {"id": "some/model", "providers": rows}]}
+        assert token_price("some/model", f"{server.url}/models") == price
+        assert token_price("no/model", f"{server.url}/models") is None
+
+
+def test_without_a_list_there_is_no_price() -> None:
+    """An address that answers nonsense, or nothing, costs a moment and no error."""
+    with serving(Reply()) as server:
+        server.models = ["nonsense"]
+        assert token_price("some/model", f"{server.url}/models") is None
+        assert token_price("some/model", f"{server.url}/elsewhere") is None
+    assert token_price("some/model", f"{server.url}/models") is None

@@ -48,7 +48,8 @@ def evaluate(
         samples: answers a method gives to each prompt.
         self_prompt: the user's own instructions, for the method of that name.
         max_pairs: that a language model or a person is asked about; 0 for all, for a person 20.
-        price: of a language model that judges, US dollars for a million tokens read and written.
+        price: of a language model that judges, US dollars for a million tokens read and written;
+            by default what the Hub's list says of its dearest provider.
         ask: shows a person a question.
 
     Raises:
@@ -316,9 +317,13 @@ def make_judge(
         return StylometricJudge(examples)
     if name == "llm":
         from ditto_hub.evaluation.language_judge import Endpoint, LanguageModelJudge
+        from ditto_hub.hub.prices import token_price
 
         cache = run.folder / "evaluation" / "cache"
-        endpoint = replace(Endpoint.parse(rest, token), price=price)
+        endpoint = Endpoint.parse(rest, token)
+        if price is None and endpoint.base_url is None:
+            price = token_price(endpoint.model)
+        endpoint = replace(endpoint, price=price)
         return LanguageModelJudge(endpoint, examples, cache=cache)
     if name == "person" and ask is not None:
         from ditto_hub.evaluation.judges import PersonJudge

@@ -73,7 +73,8 @@ def generate(
               " [default: all; a person 20].")  # fmt: skip
 @click.option("--price", type=(click.FloatRange(0), click.FloatRange(0)), metavar="IN OUT",
               help="Of the language model that judges, in dollars for a million tokens read and"
-              " written, to say beforehand what it may cost.")  # fmt: skip
+              " written, to say beforehand what it may cost [default: of the Hub's list of"
+              " Inference Providers, the dearest].")  # fmt: skip
 @click.option("--show", type=click.IntRange(0), default=0, metavar="N",
               help="Print what the methods wrote for the first N prompts.")  # fmt: skip
 def evaluate(
