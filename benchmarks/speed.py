@@ -42,6 +42,8 @@ RESULTS = Path(__file__).parent / "results"
 TOLERANCE = 0.4  # of a committed ratio that --check lets go: short, and on any machine
 DEMOS, LENGTHS, TURNS, BUDGET_S = (3, 7, 20), (24, 48, 96), 3, 25.0
 
+WHOLE = ("as measured", "all of ours", "as_the_paper_does")  # ratios of a run; others are stages
+
 Job = tuple[str, str, Callable[[], dict[str, Any]]]
 
 
@@ -155,6 +157,10 @@ def show(found: dict[str, Any]) -> None:
         loss = max(d["loss"] for d in worst)
         gradient = max(d["gradient"] for d in worst)
         print(f"largest relative difference: loss {loss:.1e}, gradient {gradient:.1e}")
+    for name, case in found.get("run", {}).items():
+        stages = {k: v for k, v in case["ratio"].items() if k not in WHOLE}
+        told = ", ".join(f"{stage} {ratio['median']:.2f}" for stage, ratio in stages.items())
+        print(f"stages of a run, {name}: {told}")
     for name, case in found.get("memory", {}).items():
         told = ", ".join(f"{k} {v / 2**20:.0f} MiB" for k, v in case["bytes"].items())
         print(f"memory's rise, {name}: {told}")
