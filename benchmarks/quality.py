@@ -161,8 +161,8 @@ def run_all(units: Sequence[Unit], jobs: int) -> None:
             except BrokenProcessPool:
                 print("A worker died; the rest is begun anew.", file=sys.stderr)
             except KeyboardInterrupt:
-                pool.shutdown(wait=False, cancel_futures=True)
-                sys.exit("Stopped; the same command goes on.")
+                print("Stopped; the same command goes on.", file=sys.stderr, flush=True)
+                os._exit(130)  # the pool would first do what its workers have before them
 
 
 # ---- telling -------------------------------------------------------------------------------------
