@@ -56,9 +56,9 @@ def full() -> list[Job]:
                 jobs.append(("update", f"{model}, {demos} demonstrations, {length} tokens",
                              _update(model, demos, length, TURNS, BUDGET_S)))  # fmt: skip
     jobs += [
-        ("sampling", "pocket", lambda: speed_sampling.measure("pocket", 160, 5, 40)),
+        ("sampling", "pocket", lambda: speed_sampling.measure("pocket", 160, 9, 90)),
         ("sampling", "20M, 64 tokens", lambda: speed_sampling.measure("20M", 64, 3, 60)),
-        ("run", "pocket", lambda: speed_run.measure("pocket", 4, 10, 30, 160)),
+        ("run", "pocket", lambda: speed_run.measure("pocket", 4, 10, 30, 160, turns=3)),
         ("run", "26M, 256 tokens", lambda: speed_run.measure("26M", 1, 2, 2, 256)),
         ("memory", "update", lambda: speed_update.memory("pocket", 7, 96)),
         ("memory", "update, 20M", lambda: speed_update.memory("20M", 7, 48)),

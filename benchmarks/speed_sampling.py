@@ -115,14 +115,13 @@ def measure(model: str, cap: int, turns: int, budget_s: float) -> dict[str, Any]
     case = Case(model, cap)
     sides = {"pipeline": case.pipeline, "generate": case.generate, "ours": case.ours}
     times = interleave(sides, turns, budget_s)
-    per_turn = {side: sum(n) / len(n) for side, n in case.tokens.items()}
-    found = compare(times, units=per_turn)
+    found = compare(times, units=case.tokens)
     return {
         "model": model,
         "length": "fixed" if case.fixed else "until the end of turn",
         "max_new_tokens": cap,
         "rows": len(case.prompts) * SAMPLES,
-        "tokens": {k: round(v) for k, v in per_turn.items()},
+        "tokens": {side: round(sum(n) / len(n)) for side, n in case.tokens.items()},
         **found,
     }
 

@@ -48,21 +48,26 @@ def interleave(sides: Sides, repeats: int, budget_s: float) -> dict[str, list[di
 
 
 def compare(
-    times: Mapping[str, list[dict[str, float]]], ours: str = "ours", units: Mapping[str, float] = {}
+    times: Mapping[str, list[dict[str, float]]],
+    ours: str = "ours",
+    units: Mapping[str, list[int]] = {},
 ) -> dict[str, Any]:
     """Return seconds of each side and how many times faster ours is than each of the others.
 
     Args:
         times: of `interleave`.
         ours: the side the others are compared with.
-        units: side -> what its work yields (tokens), where sides do not yield the same.
+        units: side -> what its work yielded turn by turn (tokens), where that is not always the
+            same; costs are then by unit.
 
     Returns:
         {seconds: side -> {median, low, high}, ratio: side -> {median, low, high}, turns}; a ratio
         is taken turn by turn, so that both sides of it ran at the same time.
     """
+    made = {name: units.get(name, [1] * len(turns)) for name, turns in times.items()}
     cost = {
-        name: [t["cpu_s"] / units.get(name, 1.0) for t in turns] for name, turns in times.items()
+        name: [t["cpu_s"] / n for t, n in zip(turns, made[name], strict=True)]
+        for name, turns in times.items()
     }
     ratios = {
         name: spread([a / b for a, b in zip(values, cost[ours], strict=True)])
@@ -73,7 +78,7 @@ def compare(
     wall = {name: spread([t["wall_s"] for t in turns]) for name, turns in times.items()}
     found = {"seconds": seconds, "wall_s": wall, "ratio": ratios, "turns": len(cost[ours])}
     if units:
-        found["per_s"] = {n: spread([units[n] / t["cpu_s"] for t in v]) for n, v in times.items()}
+        found["per_s"] = {name: spread([1 / c for c in values]) for name, values in cost.items()}
     return found
 
 

@@ -65,10 +65,13 @@ def test_ratios_are_taken_turn_by_turn(bench: Any) -> None:
 
 
 def test_tokens_count(bench: Any) -> None:
-    """Where sides yield different numbers of tokens, seconds a token are compared."""
-    times = {"stock": [{"cpu_s": 4.0, "wall_s": 4.0}], "ours": [{"cpu_s": 2.0, "wall_s": 2.0}]}
-    found = bench("speed_timing").compare(times, units={"stock": 100.0, "ours": 200.0})
-    assert found["ratio"]["stock"]["median"] == 4.0
+    """Where sides, and turns, yield different numbers of tokens, seconds a token are compared."""
+    times = {
+        side: [{"cpu_s": s, "wall_s": s} for s in seconds]
+        for side, seconds in {"stock": [4.0, 8.0], "ours": [2.0, 1.0]}.items()
+    }
+    found = bench("speed_timing").compare(times, units={"stock": [100, 200], "ours": [200, 100]})
+    assert found["ratio"]["stock"] == {"median": 4.0, "low": 4.0, "high": 4.0}
     assert found["per_s"]["ours"]["median"] == 100.0
 
 
