@@ -148,7 +148,9 @@ def show(found: dict[str, Any]) -> None:
         for part, cases in found.items()
         if isinstance(cases, dict)
         for name, case in cases.items()
-        if isinstance(case, dict) and case.get("date", found.get("date")) != found.get("date")
+        if isinstance(case, dict)
+        and "date" in found
+        and case.get("date", "") not in ("", found["date"])
     ]
     if older:
         print("not measured anew:", "; ".join(older))
