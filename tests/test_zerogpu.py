@@ -68,8 +68,9 @@ def local(base: Path, folder: Path, *settings: str) -> dict[str, bytes]:
 
 
 def leased(run: Run) -> dict[str, bytes]:
-    """Return what a run in leases has made, without the card that the app adds."""
-    return {k: v for k, v in made(run.folder).items() if k != "adapter/README.md"}
+    """Return what a run in leases has made, without the card and picture that the app adds."""
+    card = ("adapter/README.md", "adapter/candidates.png")
+    return {k: v for k, v in made(run.folder).items() if k not in card}
 
 
 def test_bytes_are_those_of_a_local_run(app: App, llama: Path, tmp_path: Path) -> None:
