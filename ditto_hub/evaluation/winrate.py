@@ -208,7 +208,8 @@ def say(rate: WinRate) -> str:
     if rate.small:
         said += " The sample is small."
     if rate.void:
-        said += f" {rate.void} more had no usable verdict and do not count."
+        counted = "does" if rate.void == 1 else "do"
+        said += f" {rate.void} more had no usable verdict and {counted} not count."
     return said
 
 
