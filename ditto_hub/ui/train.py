@@ -101,18 +101,23 @@ def build(shared: Shared) -> TrainParts:
 
 
 def _wire_base(shared: Shared, parts: TrainParts) -> None:
-    """Say in words what is known of the base model that is named, as it is typed."""
+    """Take the base model that is named, and say in words what is known of it, as it is typed.
 
-    def named(
+    It is taken whether or not it can be used: a start then says why not, and trains no other.
+    """
+
+    def wanted_of(base: str, other: str) -> str:
+        return (other or "").strip() or base
+
+    def described(
         base: str,
         other: str,
         request: gr.Request,
         token: gr.OAuthToken | None,
-    ) -> tuple[Any, str, Any]:
+    ) -> tuple[str, Any]:
         locale = locale_of(request)
-        wanted = (other or "").strip() or base
         try:
-            wanted = require_base(wanted, shared.profile)
+            wanted = require_base(wanted_of(base, other), shared.profile)
             offer = shared.profile.base(wanted)
             words = (
                 notice(tell(offer.words, locale), "plain")
@@ -120,18 +125,22 @@ def _wire_base(shared: Shared, parts: TrainParts) -> None:
                 else preflight_words(wanted, token_of(token), locale)
             )
         except DittoError as error:
-            return gr.skip(), told(error, locale), gr.skip()
-        return wanted, words, offer.preset if offer else "fast"
+            return told(error, locale), gr.skip()
+        return words, offer.preset if offer else "fast"
 
-    gr.on(
-        [parts.base.change, parts.other.change],
-        named,
-        [parts.base, parts.other],
-        [shared.base, parts.base_note, parts.dials.preset],
-        trigger_mode="always_last",
-        show_progress="hidden",
-        api_visibility="private",
-    )
+    for act, outputs in (
+        (wanted_of, [shared.base]),
+        (described, [parts.base_note, parts.dials.preset]),
+    ):
+        gr.on(
+            [parts.base.change, parts.other.change],
+            act,
+            [parts.base, parts.other],
+            outputs,
+            trigger_mode="always_last",
+            show_progress="hidden",
+            api_visibility="private",
+        )
 
 
 def _plan(

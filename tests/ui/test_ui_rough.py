@@ -73,3 +73,25 @@ def test_cancelled_killed_and_resumed(app: App, visit: Callable[..., Page]) -> N
     expect(status).to_contain_text("step")
     page.click("#train-cancel")
     expect(status).to_contain_text("Cancelled")
+
+
+def test_a_base_model_that_cannot_be_used_trains_no_other(
+    app: App, visit: Callable[..., Page]
+) -> None:
+    """A start says why, as the note does; with the name gone, the ticked model is trained."""
+    page = visit(app.url)
+    other = page.locator("#train-base-other textarea, #train-base-other input")
+    write_cards(page, PAIRS)
+    expect(page.locator("#show-checks")).to_contain_text(f"{len(PAIRS)} demonstrations")
+    page.click("#show-next")
+    set_dials(page, TINY)
+    for name, why in (("nobody/no-such-model", "nobody/no-such-model"), ("no id", "no model id")):
+        other.fill(name)
+        page.click("#train-start")
+        expect(page.locator("#train-note")).to_contain_text(why)
+        expect(page.locator("#train-base-note")).to_contain_text(why)
+        expect(page.locator("#train-run")).to_be_hidden()
+    other.fill("")
+    expect(page.locator("#train-estimate")).to_contain_text("Time")
+    page.click("#train-start")
+    expect(page.locator("#train-status")).to_be_visible()
