@@ -1,159 +1,141 @@
-"""Real authors: the methods of the paper's table 1 on CMCC or CCAT50, with one command.
+"""The quality benchmark on real authors: train on a few texts, write on prompts that had no part.
 
-    python benchmarks/authors.py cmcc.jsonl --base-model mistralai/Mistral-7B-Instruct-v0.2 \\
-        --judge llm:MODEL --out build/cmcc
+    python benchmarks/authors.py --data DIR --base-model smollm2 --rows rows.jsonl
+    python benchmarks/authors.py --rows rows.jsonl --report
+    python benchmarks/authors.py --rows rows.jsonl --advise      what users are told
 
-PATH is a file in the layout of the reference code's benchmarks: a line a text with author, split
-(train, val, test), prompt, completion. Each author's training texts are the demonstrations, the
-validation texts are held out for stopping and selection where the preset holds any out (`paper`
-does not), and every method answers the prompts of the test texts. The win rates are over all
-authors, clustered by author. Stopped and started again it goes on: finished runs, rivals and
-verdicts are not repeated.
+DIR holds cmcc.jsonl and ccat50.jsonl (a line a text: author, prompt, completion); neither they nor
+any text made from them is committed: a row is numbers, settings and versions. Texts are cut to
+`--words` words, whole sentences. The first four authors of each corpus are for tuning, the others
+for reporting. A job is (author, setting, seed): it draws which topics judge, trains once, and
+judges every method on the author's unseen texts and prompts.
 
-    --base-model pocket   tries the mechanics in minutes; that model has only ever seen short
-                          messages of its own grammar, so its figures say nothing about authors
+The index was written down before any setting was tuned (authors_judges.py):
+
+    index = (style + own + fit) / 3, each in [0, 1]
+    style   share of other authors' real texts that a text beats under the author's own judge
+    own     1/2 + 5/2 (1 - loss / base loss), clipped; loss a byte of the author's unseen texts
+    fit     whether a text is about its own prompt, compared with real texts (authors_fit.py)
+
+Jobs whose row is in the file are skipped; rows are written as they come, so that a run can be cut
+off anywhere and goes on. `--jobs N` processes side by side, one torch thread each, sharing a GPU
+where there is one. `--limit-seconds` starts no job that would not end by then, as long as the jobs
+before it took.
+
+    --base-model pocket   tries the mechanics; that model speaks only its own grammar, so its
+                          figures say nothing about authors
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from ditto_hub import api
-from ditto_hub.config import RunConfig, preset
-from ditto_hub.demos import Demonstration, DemoSet
-from ditto_hub.errors import DittoError, describe
-from ditto_hub.evaluation.methods import TRAINED
-from ditto_hub.evaluation.winrate import win_rate
-from ditto_hub.results import OTHERS, Evaluation, JudgedPair
-from ditto_hub.runs import Run
+from authors_report import figures, report
+from authors_settings import SETTINGS
+from authors_texts import CORPORA, CUT_WORDS, read_authors
 
-METHODS = ("zero-shot", "few-shot", "sft", "sft-long", "spin", "ditto")
-PAPER = {
-    "cmcc": {"ditto": 71.67, "sft": 56.78, "spin": 51.56, "few-shot": 46.89},
-    "ccat50": {"ditto": 82.50, "sft": 73.89, "spin": 62.13, "few-shot": 40.37},
-}
+from ditto_hub.evaluation.real_authors import write_real_figures
+
 MECHANICS = (
     "pocket knows its own grammar and nothing else: this shows that the mechanics work, and no"
     " figure below says anything about authors or methods."
 )
-POCKET_CUT = 160  # characters of a text that pocket can hold with its prompt
-POCKET_SETTINGS = ("sampling.length_factor=1.5",)
+POCKET_WORDS = 20  # that pocket holds beside its prompt
+_bench: Any = None
 
 
-@dataclass(frozen=True)
-class Author:
-    """Hold one author's demonstrations, the validation ones held out, and the test prompts."""
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read rows; a last line that was cut off is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").split("\n") if path.is_file() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
 
-    name: str
-    demos: DemoSet
-    prompts: tuple[str, ...]
+
+def jobs_wanted(options: argparse.Namespace, words: int) -> Iterator[Any]:
+    """Yield the jobs that the options name, setting by setting, every author of each."""
+    from authors_jobs import Job
+
+    authors = [a for c in options.corpora for a in read_authors(options.data, c, words)]
+    kept = [a for a in authors if options.role in ("all", "tuning" if a.tuning else "reporting")]
+    if options.authors:
+        kept = [a for a in kept if a.name in options.authors]
+    for seed in options.seeds:
+        for name in options.settings:
+            for author in kept:
+                yield Job(author.name, name, seed)
 
 
-def read_authors(path: Path, cut: int = 0) -> list[Author]:
-    """Read the authors of a file, in its order.
+def work(plan: Any, jobs: Sequence[Any], options: argparse.Namespace) -> int:
+    """Do jobs in processes of their own, writing each row as it comes; return how many failed."""
+    waiting, seconds, failed = list(reversed(jobs)), [0.0], 0
+    began, limit = time.monotonic(), options.limit_seconds or float("inf")
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, context, _open, (plan,)) as pool:
+        running: dict[Future[dict[str, Any]], Any] = {}
+        while True:
+            usual = sum(seconds) / max(1, len(seconds) - 1)
+            late = time.monotonic() - began + usual > limit
+            while waiting and len(running) < options.jobs and not late:
+                job = waiting.pop()
+                running[pool.submit(_run, job)] = job
+            if not running:
+                return failed
+            done, _ = wait(running, timeout=2, return_when=FIRST_COMPLETED)
+            for future in done:
+                row = _keep(future, running.pop(future), options.rows)
+                seconds += [row["seconds"]] if row else []
+                failed += not row
+            if time.monotonic() - began > limit:
+                for process in list(pool._processes.values()):  # rows are written here: none is cut
+                    process.terminate()
+                return failed
 
-    Args:
-        cut: characters of a prompt and a text that are kept; 0 for all.
 
-    Raises:
-        SystemExit: the file is missing, or a line of it lacks a field.
-    """
-    rows: dict[str, list[dict[str, str]]] = {}
+def _open(plan: Any) -> None:
+    global _bench
+    from authors_jobs import Bench
+
+    _bench = Bench(plan)
+
+
+def _run(job: Any) -> dict[str, Any]:
+    row: dict[str, Any] = _bench.run(job)
+    return row
+
+
+def _keep(future: Future[dict[str, Any]], job: Any, rows: Path) -> dict[str, Any]:
+    """Write a job's row and return it, or nothing where it failed."""
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            kept = {k: str(row[k])[: cut or None] for k in ("prompt", "completion")}
-            rows.setdefault(row["author"], []).append({**kept, "split": row["split"]})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        sys.exit(f"{path} is not in the benchmarks' layout: {type(error).__name__}: {error}.")
-    if not rows:
-        sys.exit(f"{path} holds no author.")
-    return [_author(name, mine) for name, mine in rows.items()]
+        row = future.result()
+    except Exception as error:  # one job's failure is told, and the others go on
+        print(f"{job.key}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        return {}
+    append(rows, row)
+    told = f"{job.key}: {row['trained_s']} s trained, {row['seconds']} s"
+    print(told, file=sys.stderr, flush=True)
+    return row
 
 
-def _author(name: str, rows: Sequence[dict[str, str]]) -> Author:
-    shown = [row for row in rows if row["split"] in ("train", "val")]
-    demos = DemoSet.from_pairs([(row["prompt"], row["completion"]) for row in shown])
-    marked: tuple[Demonstration, ...] = tuple(
-        replace(demo, split="held_out" if row["split"] == "val" else "train")
-        for demo, row in zip(demos, shown, strict=True)
-    )
-    tested = dict.fromkeys(row["prompt"] for row in rows if row["split"] == "test")
-    return Author(name, DemoSet(marked), tuple(tested))
-
-
-def demonstrations(author: Author, config: RunConfig) -> DemoSet:
-    """Return what a run is given: validation texts only where the settings hold some out."""
-    return author.demos if config.selection.held_out < 0 else DemoSet(author.demos.train)
-
-
-def train(author: Author, base_model: str, config: RunConfig, folder: Path) -> Run:
-    """Train an author's run, or go on with it."""
-    if not (folder / "run.json").is_file():
-        run = api.create_run(demonstrations(author, config), base_model, config, output=folder)
-    else:
-        run = Run.load(folder)
-    if run.record.status != "finished":
-        run = api.resume(run)
-    return Run.load(run.folder)
-
-
-def compare(run: Run, author: Author, options: argparse.Namespace) -> Evaluation:
-    """Train the rivals that are asked for and let the judge compare the methods."""
-    methods = options.methods.split(",")
-    for name in methods:
-        if name in TRAINED and name not in run.candidates():
-            for _ in api.train_rival(run, name, judge=options.judge):
-                pass
-    found = api.evaluate(
-        run,
-        methods=methods,
-        prompts=author.prompts,
-        judges=(options.judge,),
-        samples=options.samples,
-        seed=options.seed,
-    )
-    evaluations = [item for item in found if isinstance(item, Evaluation)]
-    return evaluations[-1]
-
-
-def joined(evaluations: Sequence[tuple[str, Evaluation]]) -> Iterator[JudgedPair]:
-    """Yield every author's judged pairs, the prompt's id led by the author's name."""
-    for author, evaluation in evaluations:
-        for pair in evaluation.pairs:
-            yield replace(pair, prompt_id=f"{author}/{pair.prompt_id}")
-
-
-def tell(
-    evaluations: Sequence[tuple[str, Evaluation]], methods: Sequence[str], paper: dict[str, float]
-) -> str:
-    """Return the table of win rates against all other methods, beside the paper's."""
-    pairs = list(joined(evaluations))
-    lines = [f"{'method':12} {'win rate':>9} {'95 % interval':>16} {'n':>6} {'paper':>8}"]
-    for method in methods:
-        rate = win_rate(pairs, method, OTHERS, cluster=lambda prompt: prompt.split("/")[0])
-        told = f"{paper[method]:.1f} %" if method in paper else "-"
-        span = f"{rate.low:.0%} to {rate.high:.0%}"
-        lines.append(f"{method:12} {rate.rate:9.0%} {span:>16} {rate.n:6} {told:>8}")
-    authors = len({author for author, _ in evaluations})
-    lines.append(f"\n{authors} authors; intervals are clustered by author.")
-    return "\n".join(lines)
-
-
-def settings(options: argparse.Namespace) -> RunConfig:
-    """Return the run's settings: the preset's, with what the command line and pocket change."""
-    config = preset(options.preset or ("pocket" if options.base_model == "pocket" else "paper"))
-    config = replace(config, seed=options.seed)
-    extra: Sequence[str] = POCKET_SETTINGS if options.base_model == "pocket" else ()
-    for text in (*extra, *options.settings):
-        config = config.with_setting(text)
-    return config
+def append(path: Path, row: dict[str, Any]) -> None:
+    """Write a row's line at once and whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, sort_keys=True) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def parse(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -161,40 +143,66 @@ def parse(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("path", type=Path)
-    parser.add_argument("--base-model", required=True)
-    parser.add_argument("--authors", type=int, help="only the first N")
-    parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--judge", default="stylometric", help="stylometric or llm:MODEL[@URL]")
-    parser.add_argument("--samples", type=int, default=1, help="answers to each test prompt")
-    parser.add_argument("--preset", help="default: paper, and pocket's own for pocket")
-    parser.add_argument("--set", dest="settings", action="append", default=[])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("build/authors"))
-    return parser.parse_args(given)
+
+    def listed(text: str) -> list[str]:
+        return text.split(",")
+
+    parser.add_argument("--data", type=Path, help="folder of the corpora")
+    parser.add_argument("--rows", type=Path, default=Path("build/authors.jsonl"))
+    parser.add_argument("--base-model", default="smollm2", help="smollm2, pocket, an id, a folder")
+    parser.add_argument("--corpora", type=listed, default=list(CORPORA))
+    parser.add_argument("--role", choices=("tuning", "reporting", "all"), default="tuning")
+    parser.add_argument("--authors", type=listed, help="only these, such as cmcc-0,ccat50-3")
+    parser.add_argument("--settings", type=listed, default=list(SETTINGS))
+    parser.add_argument("--seeds", type=lambda t: [int(x) for x in t.split(",")], default=[0])
+    parser.add_argument("--words", type=int, default=CUT_WORDS)
+    parser.add_argument("--samples", type=int, default=2, help="texts to each judged prompt")
+    parser.add_argument(
+        "--scales", type=lambda t: tuple(float(x) for x in t.split(",") if x), default=(0.5,)
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
+    parser.add_argument("--device", default="")
+    parser.add_argument("--limit-seconds", type=float, default=0.0)
+    parser.add_argument("--report", action="store_true", help="print the table of the rows")
+    parser.add_argument("--advise", action="store_true", help="write what the package says of it")
+    options = parser.parse_args(given)
+    unknown = [name for name in options.settings if name not in SETTINGS]
+    if unknown:
+        parser.error(f"no setting {unknown[0]!r}; there are {', '.join(SETTINGS)}")
+    if not (options.report or options.advise) and options.data is None:
+        parser.error("--data names the folder of the corpora")
+    return options
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    """Train and compare for each author; print the table and write it beside the runs."""
+    """Do the jobs that are missing, or print the table."""
     options = parse(given)
-    pocket = options.base_model == "pocket"
-    authors = read_authors(options.path, POCKET_CUT if pocket else 0)[: options.authors]
-    if pocket:
+    if options.report:
+        print(report(read_rows(options.rows)))
+        return
+    if options.advise:
+        write_real_figures(figures(read_rows(options.rows), options.rows.as_posix()))
+        return
+    from authors_jobs import Plan
+
+    from ditto_hub import pocket
+
+    base = pocket.resolve(options.base_model)
+    words = options.words
+    if options.base_model == "pocket":
+        words = min(words, POCKET_WORDS)
         print(MECHANICS, file=sys.stderr)
-    evaluations: list[tuple[str, Evaluation]] = []
-    try:
-        for author in authors:
-            run = train(author, options.base_model, settings(options), options.out / author.name)
-            evaluations.append((author.name, compare(run, author, options)))
-            print(f"{author.name}: {run.record.chosen} was kept", file=sys.stderr)
-    except DittoError as error:
-        sys.exit(" ".join(describe(error)))
-    paper: dict[str, Any] = {} if pocket else PAPER.get(options.path.stem, {})
-    told = tell(evaluations, options.methods.split(","), paper)
-    told = f"{MECHANICS}\n\n{told}" if pocket else told
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "table.txt").write_text(told + "\n", encoding="utf-8")
-    print(told)
+    if options.base_model == "smollm2":
+        from ditto_hub.engine import smollm2
+
+        base = str(smollm2.fetch(lambda text: print(text, file=sys.stderr)))
+    done = {row["key"] for row in read_rows(options.rows)}
+    jobs = [job for job in jobs_wanted(options, words) if job.key not in done]
+    plan = Plan(str(options.data), base, words, options.samples, options.scales, options.device)
+    print(f"{len(jobs)} jobs, {len(done)} rows there", file=sys.stderr, flush=True)
+    failed = work(plan, jobs, options)
+    if failed:
+        sys.exit(f"{failed} jobs failed.")
 
 
 if __name__ == "__main__":

@@ -8,15 +8,13 @@ Random weights in the real shapes, bfloat16 on CUDA, so nothing is downloaded an
 itself: every one has exactly the length asked for. Each kind of work is timed as the run does it (a
 whole sampling, three steps of each kind of training after one to warm up, one pass of scoring) and
 counted as often as a run with 7 demonstrations, 10 samples, 4 rounds and 40 updates of 24 pairs
-does it, candidates and their samples included, with preset `paper`'s token budget. Every shape has
+does it, candidates and their samples included. Every shape has
 a process of its own, so that none holds another's memory and one that fails costs no other. Other
 ways to sample are timed last, at the first length alone.
 
 The floor is counted, not measured: a decoding step reads the weights and the cache once at the
 data sheet's bandwidth, a trained token costs 4 operations a weight (the base is frozen), a scored
 one 2, at the data sheet's dense rate. Loading the model is not in the table.
-
-No GPU was at hand when this was written: it has run on a CPU with small shapes only.
 """
 
 from __future__ import annotations
@@ -42,22 +40,22 @@ from speed_timing import machine
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from ditto_hub import pocket
-from ditto_hub.algorithm.decoding import pad_rows
-from ditto_hub.algorithm.policy import Policy
-from ditto_hub.algorithm.rollout import Rollout
-from ditto_hub.algorithm.steps import Stepper, schedule
-from ditto_hub.algorithm.update import dpo_trainer, pair_batch
-from ditto_hub.algorithm.warm_start import sft_batch, sft_trainer
 from ditto_hub.config import Lora, Sampling, preset
-from ditto_hub.devices import DEVICES, Device
-from ditto_hub.shapes import BaseShape
+from ditto_hub.cost.devices import DEVICES, Device
+from ditto_hub.cost.shapes import BaseShape
+from ditto_hub.ditto.losses import PreferenceLoss, supervised
+from ditto_hub.ditto.optimizer import Stepper, schedule
+from ditto_hub.ditto.rollout import Rollout
+from ditto_hub.ditto.selection import ORDERED_ROWS
+from ditto_hub.engine.decoding import pad_rows
+from ditto_hub.engine.fast import FastEngine
 
 DEMOS, SAMPLES, ROUNDS, STEPS, SFT_STEPS, SFT_ROWS = 7, 10, 4, 40, 30, 4
 DRAWS = ROUNDS + 2  # the last round's candidate and sft-long are sampled too
 DEMO_TOKENS = 300  # of a demonstration's completion
 SHAPE_S = 190  # seconds after which a shape's process is ended
 TARGETS = {"total_s": 60.0, "over": 2.0, "peak_bytes": 40e9}  # of 7 B on an H200, 350 tokens
-EARLIER = sum(DEMOS + DEMOS * SAMPLES * min(t, ROUNDS) for t in range(DRAWS))  # rows scored anew
+EARLIER = sum(DEMOS + ORDERED_ROWS * min(t, ROUNDS) for t in range(DRAWS))  # rows scored again
 
 
 @dataclass(frozen=True)
@@ -69,6 +67,7 @@ class Model:
 
 
 MODELS = {
+    "smollm2-135m": Model("llama", BaseShape(30, 576, 1536, 9, 3, 64, 49_152, tied=True)),
     "smollm2-360m": Model("llama", BaseShape(32, 960, 2560, 15, 5, 64, 49_152, tied=True)),
     "qwen3-4b": Model(
         "qwen3", BaseShape(36, 2560, 9728, 32, 8, 128, 151_936, tied=True, head_norm=True)
@@ -98,7 +97,7 @@ class Bench:
     def __init__(self, name: str, device: torch.device, demo_tokens: int) -> None:
         self.device, self.demo_tokens = device, demo_tokens
         tokenizer = AutoTokenizer.from_pretrained(pocket.resolve("pocket"))
-        self.policy = Policy(random_model(MODELS[name], device), tokenizer, Lora(), 0, BASE)
+        self.policy = FastEngine(random_model(MODELS[name], device), tokenizer, Lora(), 0, BASE)
         self.policy.format.stop_ids = (2**31 - 1,)  # no sample ends by itself
         self.policy.fixed_buffers = True  # as a GPU has them, so that a CPU tries the same code
         self.update = preset("paper").update
@@ -150,24 +149,31 @@ class Bench:
 
     def supervised_step(self) -> Callable[[], Any]:
         """Return a step on four demonstrations."""
-        trainer, stepper = sft_trainer(self.policy), self._stepper()
-        batch = sft_batch(self.demos[:SFT_ROWS], 0, train_on_prompt=False)
-        return lambda: stepper.step(trainer, batch)
+        stepper, given = self._stepper(), [r.row for r in self.demos[:SFT_ROWS]]
+        tokens = sum(row.tokens for row in given)
+        return lambda: stepper.step(given, lambda scores: supervised(scores, tokens))
 
     def update_step(self, drawn: list[Rollout]) -> tuple[Callable[[], Any], int]:
         """Return a step of 24 pairs, and how many tokens its different rows have."""
         known = [*self.demos, *drawn, *(replace(r, round=1) for r in drawn)]
         pairs = batch_of_pairs(known, self.update.pairs)
-        batch = pair_batch(known, pairs, 0)
-        used = {i for p in pairs for i in (p.winner, p.loser)}
-        trainer, stepper = dpo_trainer(self.policy, self.update), self._stepper()
-        tokens = sum(len(known[i].prompt_ids) + len(known[i].completion_ids) for i in used)
-        return lambda: stepper.step(trainer, batch), tokens
+        stepper = self._stepper()
+
+        def step() -> None:
+            loss = PreferenceLoss(known, pairs, self.update)
+            stepper.step(loss.rows, loss)
+
+        return step, sum(len(r.ids) for r in PreferenceLoss(known, pairs, self.update).rows)
+
+    def stock_update(self, drawn: list[Rollout]) -> Callable[[], Any]:
+        """Return TRL's step on the same 24 pairs, its reference scores stored."""
+        known = [*self.demos, *drawn, *(replace(r, round=1) for r in drawn)]
+        pairs = batch_of_pairs(known, self.update.pairs)
+        return stock_step(self.policy, known, pairs, self.update)
 
     def score(self, drawn: list[Rollout]) -> None:
         """Score a sampling's rows once."""
-        pairs = [(r.prompt_ids, r.completion_ids) for r in drawn]
-        self.policy.log_probs(pairs, self.update.token_budget)
+        self.policy.log_probs([r.row for r in drawn])
 
     def _stepper(self) -> Stepper:
         return Stepper(
@@ -177,7 +183,6 @@ class Bench:
             schedule=schedule("constant", 0.0, 1),
             max_grad_norm=1.0,
             seed=0,
-            token_budget=self.update.token_budget,
         )
 
 
@@ -244,11 +249,18 @@ def measure(
     supervised = bench.supervised_step()
     supervised()
     bench.score(bench.sample(4))
-    sft = clock(supervised, 3)
+    supervised()  # a recording has emptied the allocator's cache
+    sft = clock(supervised, 5)
     for length in given.lengths:
         found["lengths"][str(length)] = stages(bench, clock, sft, MODELS[name].shape, given, length)
         keep(found)
     first = given.lengths[0]
+    if given.profile:
+        found["kernels"] = busiest(bench, first)
+        keep(found)
+    if given.stock:
+        found["updates"] = compare_updates(bench, clock, first)
+        keep(found)
     ways = {"ours": found["lengths"][str(first)]["one_sampling_s"]}
     found["ways"] = ways
     for way in given.ways:
@@ -257,6 +269,91 @@ def measure(
         except (RuntimeError, ValueError, TypeError, AttributeError, ImportError) as error:
             ways[way] = f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
         keep(found)
+
+
+def stock_step(
+    policy: FastEngine, known: list[Rollout], pairs: Any, update: Any
+) -> Callable[[], Any]:
+    """Return a call that runs TRL's DPOTrainer forward and backward on pairs, as documented."""
+    from copy import deepcopy
+
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    class Stored(DPOTrainer):  # type: ignore[misc]
+        def _prepare_dataset(self, dataset: Any, *_: object, **__: object) -> Any:
+            return dataset  # rows are token ids already
+
+    with tempfile.TemporaryDirectory() as folder:
+        settings = DPOConfig(
+            output_dir=folder, per_device_train_batch_size=len(pairs), beta=update.beta,
+            bf16=False, gradient_checkpointing=True, max_length=None, report_to=[],
+            use_cpu=policy.device.type == "cpu", save_strategy="no",
+        )  # fmt: skip
+        nothing = Dataset.from_list([{"prompt_ids": [0], "chosen_ids": [0], "rejected_ids": [0]}])
+        trainer = Stored(
+            model=policy.model, args=settings, train_dataset=nothing,
+            processing_class=deepcopy(policy.tokenizer),
+        )  # fmt: skip
+    policy.model.delete_adapter("ref")
+    trainer.precompute_ref_logps = True
+    trainer.current_gradient_accumulation_steps = 1
+    lines = [known[p.winner] for p in pairs] + [known[p.loser] for p in pairs]
+    ids, mask = pad_rows([r.row.ids for r in lines], 0)
+    completion = mask.clone()
+    for k, row in enumerate(lines):
+        completion[k, : len(row.prompt_ids)] = 0
+    zeros = torch.zeros(len(pairs))
+    batch = {
+        "input_ids": ids, "attention_mask": mask, "completion_mask": completion,
+        "ref_chosen_logps": zeros, "ref_rejected_logps": zeros,
+    }  # fmt: skip
+
+    def step() -> None:
+        for parameter in policy.parameters():
+            parameter.grad = None
+        trainer.training_step(policy.model, dict(batch))
+
+    return step
+
+
+def compare_updates(bench: Bench, clock: Clock, length: int) -> dict[str, Any]:
+    """Return seconds of one update, ours and TRL's, on the same pairs."""
+    drawn = bench.sample(length)
+    ours, _ = bench.update_step(drawn)
+    ours()
+    told: dict[str, Any] = {"ours": round(clock(ours, 3)[0], 4)}
+    try:
+        stock = bench.stock_update(drawn)
+        stock()
+        told["trl"] = round(clock(stock, 3)[0], 4)
+        told["ratio"] = round(told["trl"] / told["ours"], 2)
+    except (RuntimeError, ValueError, TypeError, AttributeError, ImportError) as error:
+        told["trl"] = f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
+    return told
+
+
+def busiest(bench: Bench, length: int) -> dict[str, str]:
+    """Return tables of the kernels that an update and a short sampling spend their time in."""
+    from torch.profiler import ProfilerActivity, profile
+
+    drawn = bench.sample(length)
+    update, _ = bench.update_step(drawn)
+    update()
+    told = {}
+    for name, act in {"update": update, "sampling of 40 tokens": lambda: bench.sample(40)}.items():
+        with profile(  # type: ignore[no-untyped-call]
+            activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]
+        ) as profiled:
+            act()  # type: ignore[no-untyped-call]
+        rows = [(e.key[:90], e.self_device_time_total / 1e3, e.count)
+                for e in profiled.key_averages()  # type: ignore[no-untyped-call]
+                if e.self_device_time_total]  # fmt: skip
+        rows.sort(key=lambda row: -row[1])
+        total = sum(row[1] for row in rows)
+        lines = [f"{ms:9.2f} ms {count:7} {key}" for key, ms, count in rows[:16]]
+        told[name] = "\n".join([f"{total:9.2f} ms on the device", *lines])
+    return told
 
 
 def stages(
@@ -298,7 +395,10 @@ def stages(
             "scoring": score_peak,
             "update": update_peak,
         },
-        "smaller_batches": [notice.message for notice in bench.policy.room.notices()],
+        "update_tokens": tokens,
+        "training_tokens": bench.policy.budget.tokens(bench.policy, [bench.demos[0].row]),
+        "bytes_a_token": int(bench.policy.budget.bytes_a_token),
+        "notices": [notice.to_json() for notice in bench.policy.notices()],
     }
 
 
@@ -352,8 +452,13 @@ def show(found: dict[str, Any]) -> None:
                       f"  {line['over']:6.3g} times{far}")  # fmt: skip
             print(f"  {'in all':36} {told['total_s']:9.2f} s  floor {told['floor_s']:8.2f}")
             peaks = ", ".join(f"{k} {v / 1e9:.1f}" for k, v in told["peak_bytes"].items())
-            print(f"  peak memory, GB: {peaks}", *told["smaller_batches"])
+            print(f"  peak memory, GB: {peaks}")
+            for notice in told["notices"]:
+                print(f"  {notice['type']}: {notice}")
         print(f"  one sampling, seconds: {case.get('ways', {})}")
+        print(f"  one update, seconds: {case.get('updates', {})}")
+        for kind, table in case.get("kernels", {}).items():
+            print(f"  kernels of a {kind}:\n{table}")
         if "error" in case:
             print(f"  {name} stopped: {case['error']}")
 
@@ -398,9 +503,11 @@ def each_alone(names: list[str], found: dict[str, Any], keep: Callable[[Any], No
 def main() -> None:
     """Measure the shapes asked for and print the table, then JSON."""
     parser = argparse.ArgumentParser(description="A whole run on a GPU against its floor.")
-    parser.add_argument("--shapes", default="smollm2-360m,qwen3-4b,mistral-7b")
+    parser.add_argument("--shapes", default="mistral-7b,qwen3-4b,smollm2-135m")
     parser.add_argument("--lengths", default="350,1024", help="tokens of a sample")
     parser.add_argument("--ways", default="launched,static,continuous", help="or none")
+    parser.add_argument("--stock", action="store_true", help="time TRL's update too")
+    parser.add_argument("--profile", action="store_true", help="name the busiest kernels")
     parser.add_argument("--sheet", choices=list(SHEETS), help="default told from the GPU's name")
     parser.add_argument("--demo-tokens", type=int, default=DEMO_TOKENS)
     parser.add_argument("--out", type=Path)

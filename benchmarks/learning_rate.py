@@ -13,17 +13,19 @@ from __future__ import annotations
 import math
 import os
 
+from ditto_hub.tokens import NOBODY
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 from safetensors.torch import load
 
-from ditto_hub.algorithm.base_model import load_base
-from ditto_hub.algorithm.loop import ditto
-from ditto_hub.algorithm.policy import Policy
-from ditto_hub.algorithm.state import Artifact
 from ditto_hub.config import preset
-from ditto_hub.demos import DemoSet
+from ditto_hub.demos.demonstrations import DemoSet
+from ditto_hub.ditto.loop import ditto
+from ditto_hub.ditto.state import Artifact
+from ditto_hub.engine.base_model import load_base
+from ditto_hub.engine.fast import FastEngine
 from ditto_hub.events import CandidateScored
 from ditto_hub.pocket.persona import TUNING_SEEDS, demonstrations
 
@@ -36,8 +38,8 @@ def moved(persona: int, optimizer: str, rate: float) -> tuple[float, float, floa
     config = preset("pocket", 0)
     for text in (*SMALL, f"update.optimizer={optimizer}", f"update.learning_rate={rate}"):
         config = config.with_setting(text)
-    model, tokenizer = load_base(BASE, device=torch.device("cpu"))
-    policy = Policy(model, tokenizer, config.lora, 0, BASE)
+    model, tokenizer = load_base(BASE, device=torch.device("cpu"), token=NOBODY)
+    policy = FastEngine(model, tokenizer, config.lora, 0, BASE)
     demos = DemoSet.from_pairs(demonstrations(persona, 5, 0)).split(None, 0)
     weights, last = {}, {}
     for item in ditto(policy, demos, config):

@@ -5,6 +5,7 @@
     python benchmarks/quality.py --tune                      the rivals' settings, tuning personas
     python benchmarks/quality.py --report build/quality      tables and verdicts of what is there
     python benchmarks/quality.py --report build/quality --commit NAME  and into results/
+    python benchmarks/quality.py --report benchmarks/results/NAME.json --advise  what users are told
 
 A run is made from five demonstrations of a persona that the base model never saw (four trained on,
 one held out); then every method writes two texts for each of 24 new requests, all at temperature 1
@@ -57,6 +58,7 @@ from quality_tables import (
     REGIME_HEAD,
     Cell,
     gather,
+    measured_regimes,
     method_rows,
     ordinary,
     points,
@@ -70,6 +72,8 @@ from quality_tables import (
 from quality_units import run_unit
 from quality_verdicts import Claim, estimate, in_paper_direction
 from quality_voices import Setup
+
+from ditto_hub.evaluation.guidance import write_figures
 
 RESULTS = Path(__file__).parent / "results"
 FIRST = {"reporting": 200_036, "tuning": 100_170}
@@ -279,6 +283,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--commit", metavar="NAME", help="write results/NAME.json, .md and plots")
+    parser.add_argument("--advise", action="store_true",
+                        help="write the figures that the package quotes to its users")  # fmt: skip
     args = parser.parse_args()
     planned = 0
     if not args.report:
@@ -294,6 +300,8 @@ def main() -> None:
     print(told)
     if args.commit:
         commit(found, args.commit, told)
+    if args.advise:
+        write_figures(measured_regimes(gather(found)), args.report.as_posix())
 
 
 if __name__ == "__main__":

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 from quality_voices import Setup, make_demos, make_persona, make_requests
 
 from ditto_hub.config import RunConfig, Sampling, preset
-from ditto_hub.demos import Demonstration, DemoSet
+from ditto_hub.demos.demonstrations import Demonstration, DemoSet
 from ditto_hub.events import CandidateScored, OrderMeasured, StageFinished
 from ditto_hub.pocket.judge import GrammarJudge
-from ditto_hub.storage import write_atomic
+from ditto_hub.runs.storage import write_atomic
+from ditto_hub.tokens import NOBODY
 
 if TYPE_CHECKING:
-    from ditto_hub.algorithm.policy import Policy, Tensors
+    from ditto_hub.engine.fast import FastEngine
+from ditto_hub.engine.protocol import Tensors
 
 PROMPTS, SAMPLES, LENGTH_CAP = 24, 2, 256
 SFT_STEPS = 700  # supervised steps that take as long as DITTO's rounds (LAB.md)
@@ -91,16 +93,16 @@ class Bench:
         """Return settings with what the arm alone changes."""
         return _with(config, *filter(None, self.unit.arm.partition("@")[2].split(",")))
 
-    def policy(self) -> Policy:
+    def policy(self) -> FastEngine:
         """Return the base model with a fresh adapter."""
         import torch
 
-        from ditto_hub.algorithm.base_model import load_base
-        from ditto_hub.algorithm.policy import Policy
+        from ditto_hub.engine.base_model import load_base
+        from ditto_hub.engine.fast import FastEngine
 
         base = {"id": "pocket", "revision": None}
-        model, tokenizer = load_base(base, device=torch.device("cpu"))
-        return Policy(model, tokenizer, self.config.lora, self.config.seed, base)
+        model, tokenizer = load_base(base, device=torch.device("cpu"), token=NOBODY)
+        return FastEngine(model, tokenizer, self.config.lora, self.config.seed, base)
 
     # ---- the common beginning ------------------------------------------------------------------
 
@@ -128,8 +130,8 @@ class Bench:
         Args:
             until: a stage to stop after; the states on the way there are kept.
         """
-        from ditto_hub.algorithm.loop import ditto, stage_key
-        from ditto_hub.algorithm.state import Checkpoint
+        from ditto_hub.ditto.loop import ditto, stage_key
+        from ditto_hub.ditto.state import Checkpoint
 
         keep = {"warm-start", "sampling-0"}
         done = ""
@@ -149,7 +151,7 @@ class Bench:
         """Train and gather adapters, scores, orders and seconds."""
         from safetensors.torch import load
 
-        from ditto_hub.algorithm.state import Artifact
+        from ditto_hub.ditto.state import Artifact
 
         found: dict[str, Any] = {"scores": {}, "order": [], "stages": []}
         adapters: dict[str, Tensors] = {}
@@ -157,11 +159,11 @@ class Bench:
             if isinstance(item, Artifact) and item.path.endswith("adapter_model.safetensors"):
                 adapters[item.path.split("/")[1]] = load(item.data)
             elif isinstance(item, CandidateScored):
-                found["scores"][item.name] = {**item.scores, "degenerate": item.degenerate}
+                found["scores"][item.name] = {**item.scores, "degenerate": str(item.degenerate)}
             elif isinstance(item, OrderMeasured):
                 found["order"].append({**item.rewards, "ordered": item.ordered})
             elif isinstance(item, StageFinished):
-                found["stages"].append([item.stage, item.round, item.seconds, item.reason])
+                found["stages"].append([item.stage, item.round, item.seconds, str(item.reason)])
         return {**found, "adapters": adapters}
 
     # ---- judging -------------------------------------------------------------------------------
@@ -182,14 +184,14 @@ class Bench:
         }
 
     def judge(
-        self, policy: Policy, shown: Sequence[Demonstration] | DemoSet = ()
+        self, policy: FastEngine, shown: Sequence[Demonstration] | DemoSet = ()
     ) -> dict[str, Any]:
         """Let the model write as it is, and mark it.
 
         Args:
             shown: demonstrations to put before the prompt.
         """
-        from ditto_hub.algorithm.rollout import row_seed
+        from ditto_hub.ditto.rollout import row_seed
 
         examples = [
             {"role": role, "content": text}
@@ -204,7 +206,7 @@ class Bench:
         return self.marks([[form.decode(d.token_ids) for d in row] for row in drawn])
 
     def judge_adapters(
-        self, policy: Policy, adapters: Mapping[str, Tensors]
+        self, policy: FastEngine, adapters: Mapping[str, Tensors]
     ) -> dict[str, dict[str, Any]]:
         """Return name -> marks of each adapter."""
         truth = {}

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from quality_tables import ALWAYS, Cell, ordinary, points, wins
 from quality_verdicts import Estimate, estimate
 
-from ditto_hub.evaluation.report import plot_curves, plot_win_rates
-from ditto_hub.results import OTHERS
+from ditto_hub.evaluation.report import ACCENT, new_figure, plot_win_rates, to_png
+from ditto_hub.runs.results import OTHERS
+
+COLOURS = (ACCENT, "#b3622f", "#3f8f5f", "#7a5ab0")
 
 Curve = Sequence[tuple[float, Estimate | None]]
 
@@ -84,3 +86,38 @@ def _curve(file: str, axis: str, measure: str, curves: Mapping[str, Curve]) -> d
         if all(e.low is not None and e.high is not None for _, e in there):
             bands[name] = [(e.low or 0.0, e.high or 0.0) for _, e in there]
     return {file: plot_curves(lines, axis, measure, bands)} if lines else {}
+
+
+def plot_curves(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    axis: str,
+    measure: str,
+    bands: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    title: str = "",
+) -> bytes:
+    """Draw a measure over whatever stands on the horizontal axis, a line a curve.
+
+    Args:
+        curves: name -> (place, value) in order; not finite values leave a gap.
+        axis: name of the horizontal axis.
+        measure: name of the vertical axis.
+        bands: name -> (low, high) of each point's interval.
+        title: above the plot.
+
+    Returns:
+        A PNG file.
+    """
+    figure, (axes,) = new_figure(height=3.2)
+    for i, (name, line) in enumerate(curves.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        places, values = [x for x, _ in line], [y for _, y in line]
+        axes.plot(places, values, "-o", color=colour, linewidth=1.6, markersize=4.5, label=name)
+        if bands and name in bands:
+            low, high = [x for x, _ in bands[name]], [x for _, x in bands[name]]
+            axes.fill_between(places, low, high, color=colour, alpha=0.13, linewidth=0)
+    axes.set_xticks(sorted({x for line in curves.values() for x, _ in line}))
+    axes.set_xlabel(axis)
+    axes.set_ylabel(measure)
+    if len(curves) > 1:
+        axes.legend(frameon=False, fontsize=9)
+    return to_png(figure, axes, title)

@@ -15,12 +15,12 @@ from typing import Any
 
 from quality_verdicts import PAPER_WINS, Estimate, estimate, void_reason
 
-from ditto_hub.algorithm.selection import choose
 from ditto_hub.config import Selection
+from ditto_hub.ditto.selection import choose
+from ditto_hub.evaluation.guidance import METHODS, Regime
 from ditto_hub.evaluation.winrate import win_rate
 from ditto_hub.pocket.grammar import grammar_hash
-from ditto_hub.regimes import LABELS, Regime
-from ditto_hub.results import OTHERS, JudgedPair
+from ditto_hub.runs.results import OTHERS, JudgedPair
 
 TABLE = (
     "zero-shot", "few-shot", "sft", "sft-long", "sft-time", "spin", "dpo-base", "dpo-sft", "ditto",
@@ -309,28 +309,23 @@ REGIME_HEAD = [
 ]  # fmt: skip
 
 
-WORDS = {
-    "own voice, 2 given": "one demonstration",
-    "own voice, 3 given": "two demonstrations",
-    "own voice, 5 given": "four demonstrations",
-    "own voice, 8 given": "seven demonstrations",
-    "varied voice, 5 given": "four demonstrations of a voice that varies a great deal",
-    "template voice, 5 given": "four demonstrations of a voice that follows one template",
-}
+TOLD = (
+    "own voice, 2 given", "own voice, 3 given", "own voice, 5 given", "own voice, 8 given",
+    "varied voice, 5 given", "template voice, 5 given",
+)  # fmt: skip
 
 
 def measured_regimes(cells: Sequence[Cell]) -> tuple[Regime, ...]:
-    """Return what the package tells its users, written out in `ditto_hub.regimes.MEASURED`."""
+    """Return what the package tells its users, for `evaluation.guidance.write_figures`."""
     found = []
-    for name, words in WORDS.items():
+    for name in TOLD:
         mine = [c for c in cells if c.main and c.regime == name]
-        totals = {m: estimate(points(mine, m)) for m in LABELS}
-        ahead = {m: estimate(points(mine, "ditto", m)) for m in LABELS if m != "ditto"}
+        totals = {m: estimate(points(mine, m)) for m in METHODS}
+        ahead = {m: estimate(points(mine, "ditto", m)) for m in METHODS if m != "ditto"}
         if len({c.persona for c in mine}) < LEAST_PERSONAS:
             continue
         found.append(
             Regime(
-                words=words,
                 trained=mine[0].setup["given"] - 1,
                 voice=mine[0].setup["voice"],
                 totals={m: round(e.mean, 3) for m, e in totals.items() if e},

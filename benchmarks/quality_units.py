@@ -16,10 +16,10 @@ from quality_bench import ABLATIONS, SAMPLES, SFT_STEPS, SFT_STOPS, Bench, Unit
 from ditto_hub.config import RunConfig, Selection
 from ditto_hub.events import OrderMeasured
 from ditto_hub.pocket.grammar import grammar_hash
-from ditto_hub.storage import write_atomic
+from ditto_hub.runs.storage import write_atomic
 
 if TYPE_CHECKING:
-    from ditto_hub.algorithm.policy import Tensors
+    from ditto_hub.engine.protocol import Tensors
 
 
 def run_unit(unit: Unit) -> str:
@@ -80,8 +80,6 @@ def at_strengths(config: RunConfig, adapters: Mapping[str, Tensors]) -> dict[str
 
     So that rounds can be compared at one strength, and each finished adapter with itself.
     """
-    from ditto_hub.algorithm.strength import scaled
-
     strength, last = config.lora.strength, f"round-{config.update.rounds}"
     if strength == 1:
         return {}
@@ -110,8 +108,6 @@ def _last_round(bench: Bench, config: RunConfig, start: str, name: str) -> dict[
 
 def rounds_arm(bench: Bench, count: str) -> dict[str, Any]:
     """Train DITTO with another number of rounds, its rate falling over all of them."""
-    from ditto_hub.algorithm.strength import scaled
-
     config = bench.changed(f"update.rounds={count}")
     found = bench.train(config, bench.state("sampling-0"))
     adapters = found.pop("adapters")
@@ -126,7 +122,7 @@ def rounds_arm(bench: Bench, count: str) -> dict[str, Any]:
 
 def spin_arm(bench: Bench, _: str) -> dict[str, Any]:
     """Train SPIN from pi_0."""
-    from ditto_hub.algorithm.rivals import begin, rival, rival_config
+    from ditto_hub.ditto.rivals import begin, rival, rival_config
 
     config, policy = bench.own(rival_config("spin", bench.changed())), bench.policy()
     work = begin(policy, bench.demos, config, _pi_0(bench))
@@ -140,7 +136,7 @@ def spin_arm(bench: Bench, _: str) -> dict[str, Any]:
 
 def dpo_arm(name: str, bench: Bench, count: str) -> dict[str, Any]:
     """Train DPO on labelled pairs of the base model's samples, or of pi_0's."""
-    from ditto_hub.algorithm.rivals import begin, labelled, rival, rival_config
+    from ditto_hub.ditto.rivals import begin, labelled, rival, rival_config
 
     config, policy = bench.own(rival_config(name, bench.changed())), bench.policy()
     start = policy.snapshot() if name == "dpo-base" else _pi_0(bench)
@@ -153,11 +149,10 @@ def dpo_arm(name: str, bench: Bench, count: str) -> dict[str, Any]:
 
 def sft_time_arm(bench: Bench, _: str) -> dict[str, Any]:
     """Continue SFT for as long as DITTO's rounds take; the selection rule picks where it stops."""
-    from ditto_hub.algorithm.sampling import sample_candidate
-    from ditto_hub.algorithm.selection import choose
-    from ditto_hub.algorithm.state import Work
-    from ditto_hub.algorithm.strength import scaled
-    from ditto_hub.algorithm.warm_start import sft_long
+    from ditto_hub.ditto.sampling import sample_candidate
+    from ditto_hub.ditto.selection import choose
+    from ditto_hub.ditto.state import Work
+    from ditto_hub.ditto.warm_start import sft_long
 
     steps = SFT_STEPS // bench.config.update.rounds
     config, policy = bench.changed(f"update.steps={steps}"), bench.policy()
@@ -179,7 +174,7 @@ def sft_time_arm(bench: Bench, _: str) -> dict[str, Any]:
     truth = bench.judge_adapters(policy, adapters)
     truth["sft-time"] = truth[kept]
     scores = {
-        n: {**c["scores"], "degenerate": c["degenerate"]}
+        n: {**c["scores"], "degenerate": str(c["degenerate"])}
         for n, c in work.progress.candidates.items()
     }
     return {"scores": scores, "kept": kept, "truth": truth}
@@ -187,8 +182,8 @@ def sft_time_arm(bench: Bench, _: str) -> dict[str, Any]:
 
 def sft_arm(bench: Bench, _: str) -> dict[str, Any]:
     """Train the warm start and its continuation alone: how SFT's rate and steps are tuned."""
-    from ditto_hub.algorithm.state import Work
-    from ditto_hub.algorithm.warm_start import sft_long, warm_start
+    from ditto_hub.ditto.state import Work
+    from ditto_hub.ditto.warm_start import sft_long, warm_start
 
     policy = bench.policy()
     work = Work(policy, bench.demos, bench.changed())
@@ -214,7 +209,7 @@ def orders_arm(bench: Bench, _: str) -> dict[str, Any]:
 
 
 def _pi_0(bench: Bench) -> Tensors:
-    from ditto_hub.algorithm.state import Work
+    from ditto_hub.ditto.state import Work
 
     work = Work(bench.policy(), bench.demos, bench.config)
     work.load_bytes(bench.state("warm-start"))
@@ -233,3 +228,8 @@ ARMS: dict[str, Any] = {
     "dpo-base": lambda bench, count: dpo_arm("dpo-base", bench, count),
     "dpo-sft": lambda bench, count: dpo_arm("dpo-sft", bench, count),
 }
+
+
+def scaled(tensors: Tensors, share: float) -> Tensors:
+    """Return an adapter that changes the weights by a share of what this one does."""
+    return {k: v * share if "lora_B" in k else v for k, v in tensors.items()}

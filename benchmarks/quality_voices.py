@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from ditto_hub.demos import Demonstration, DemoSet
+from ditto_hub.demos.demonstrations import Demonstration, DemoSet
 from ditto_hub.pocket.grammar import Request, parse_prompt, requests
 from ditto_hub.pocket.persona import Habit, Persona
 from ditto_hub.pocket.traits import TRAITS

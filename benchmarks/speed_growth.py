@@ -14,11 +14,12 @@ from speed_models import BASE, Shape, batch_of_pairs, random_model, rows
 from speed_timing import interleave, peak_bytes, spread
 from speed_update import UPDATE
 
-from ditto_hub.algorithm.base_model import load_base
-from ditto_hub.algorithm.policy import Policy
-from ditto_hub.algorithm.ranking import Ranked
-from ditto_hub.algorithm.update import dpo_trainer, pair_batch
 from ditto_hub.config import Lora, Sampling
+from ditto_hub.ditto.losses import PreferenceLoss
+from ditto_hub.ditto.ranking import Ranked
+from ditto_hub.engine.base_model import load_base
+from ditto_hub.engine.fast import FastEngine
+from ditto_hub.tokens import NOBODY
 
 LENGTH = 48
 WIDTHS = ((128, 4), (256, 4), (384, 6), (512, 8))
@@ -35,20 +36,17 @@ class Bench:
     """One model, its update step and its sampling."""
 
     def __init__(self, shape: Shape | None = None) -> None:
-        model, tokenizer = load_base(BASE)
+        model, tokenizer = load_base(BASE, token=NOBODY)
         if shape:
             model = random_model(shape)
         self.size = sum(p.numel() for p in model.parameters())
-        self.policy = Policy(model, tokenizer, Lora(), 0, BASE)
-        self.trainer = dpo_trainer(self.policy, UPDATE)
+        self.policy = FastEngine(model, tokenizer, Lora(), 0, BASE)
 
     def update(self, demos: int, length: int) -> None:
         """Take one update step."""
         found = rows(demos, length)
-        batch = pair_batch(found, batch_of_pairs(found), self.policy.format.pad_id)
-        self.policy.model.zero_grad(set_to_none=True)
-        with self.policy.dropout_off():
-            self.trainer.training_step(self.policy.model, batch)
+        loss = PreferenceLoss(found, batch_of_pairs(found), UPDATE)
+        self.policy.backward(loss.rows, loss)
 
     def sample(self, demos: int, samples: int, length: int) -> None:
         """Draw samples of exactly one length."""
@@ -64,7 +62,7 @@ class Bench:
             self.sample(4, 4, 24)
             known = [r for r in found if r.round <= t]
             assert [Ranked(i, r.demo, r.round) for i, r in enumerate(known)]
-            self.policy.log_probs([(r.prompt_ids, r.completion_ids) for r in known])
+            self.policy.log_probs([r.row for r in known])
             self.update(4, 24)
 
 

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ditto_hub.algorithm.base_model import load_base
-from ditto_hub.algorithm.policy import Policy
-from ditto_hub.algorithm.ranking import Comparison, Ranked, comparisons, draw, pair_counts
-from ditto_hub.algorithm.rollout import Rollout
 from ditto_hub.config import Lora
+from ditto_hub.ditto.ranking import Comparison, Ranked, comparisons, draw, pair_counts
+from ditto_hub.ditto.rollout import Rollout
+from ditto_hub.engine.base_model import load_base
+from ditto_hub.engine.fast import FastEngine
+from ditto_hub.tokens import NOBODY
 
 BASE = {"id": "pocket", "revision": None}
 CPU = torch.device("cpu")
@@ -43,7 +44,7 @@ SHAPES = {"20M": Shape(384, 8, 16_384), "26M": Shape(512, 8)}
 
 @cache
 def _loaded(name: str) -> tuple[Any, Any]:
-    model, tokenizer = load_base(BASE, device=CPU)
+    model, tokenizer = load_base(BASE, device=CPU, token=NOBODY)
     if name == "pocket":
         return model, tokenizer
     return random_model(SHAPES[name]), tokenizer
@@ -75,10 +76,10 @@ def base(name: str) -> tuple[Any, Any]:
     return copy.deepcopy(model), copy.deepcopy(tokenizer)
 
 
-def policy(name: str, lora: Lora | None = None, stir: float = 0.02) -> Policy:
+def policy(name: str, lora: Lora | None = None, stir: float = 0.02) -> FastEngine:
     """Return our policy on a model, with an adapter that does something."""
     model, tokenizer = base(name)
-    made = Policy(model, tokenizer, lora or Lora(), 0, BASE)
+    made = FastEngine(model, tokenizer, lora or Lora(), 0, BASE)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in made.parameters():
@@ -110,7 +111,7 @@ def batch_of_pairs(rows: list[Rollout], pairs: int = 24) -> list[Comparison]:
     return draw(comparisons(ranked, 1), counts, random.Random(0))
 
 
-def with_reference(policy: Policy, rows: list[Rollout]) -> list[Rollout]:
+def with_reference(policy: FastEngine, rows: list[Rollout]) -> list[Rollout]:
     """Return the rows scored under the policy as it is."""
-    scores = policy.log_probs([(r.prompt_ids, r.completion_ids) for r in rows])
+    scores = policy.log_probs([r.row for r in rows])
     return [replace(r, reference_log_prob=s) for r, s in zip(rows, scores, strict=True)]

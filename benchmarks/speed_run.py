@@ -27,14 +27,15 @@ from datasets import Dataset
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from speed_models import BASE, SHARES, base
 from speed_timing import spread
+from speed_trainers import trainer_arguments
 from transformers import GenerationConfig, pipeline
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from ditto_hub.algorithm import sampling
-from ditto_hub.algorithm.base_model import lora_targets
-from ditto_hub.algorithm.loop import ditto
-from ditto_hub.algorithm.policy import Policy
-from ditto_hub.algorithm.ranking import (
+from ditto_hub.config import RunConfig, preset
+from ditto_hub.demos.demonstrations import DemoSet
+from ditto_hub.ditto import sampling
+from ditto_hub.ditto.loop import ditto
+from ditto_hub.ditto.ranking import (
     Comparison,
     Ranked,
     comparisons,
@@ -42,10 +43,9 @@ from ditto_hub.algorithm.ranking import (
     pair_counts,
     present_shares,
 )
-from ditto_hub.algorithm.rollout import Rollout
-from ditto_hub.algorithm.steps import trainer_arguments
-from ditto_hub.config import RunConfig, preset
-from ditto_hub.demos import DemoSet
+from ditto_hub.ditto.rollout import Rollout
+from ditto_hub.engine.fast import FastEngine
+from ditto_hub.engine.targets import lora_targets
 from ditto_hub.events import StageFinished
 from ditto_hub.pocket.persona import TUNING_SEEDS, demonstrations
 
@@ -72,7 +72,7 @@ class Assembly:
             target_modules=lora_targets(plain, lora.targets),
             task_type="CAUSAL_LM",
         )
-        helper = Policy(deepcopy(plain), deepcopy(self.tokenizer), lora, 0, BASE)
+        helper = FastEngine(deepcopy(plain), deepcopy(self.tokenizer), lora, 0, BASE)
         self.arguments = {**trainer_arguments(helper, 4), "output_dir": tempfile.mkdtemp()}
         self.format, self.stops = helper.format, set(helper.format.stop_ids)
         with warnings.catch_warnings():
@@ -202,7 +202,7 @@ class TokenisedDPOTrainer(DPOTrainer):  # type: ignore[misc]
 def ours(model: str, demos: DemoSet, config: RunConfig) -> dict[str, float]:
     """Run our loop and return CPU seconds a stage, candidates' scores apart."""
     plain, tokenizer = base(model)
-    policy = Policy(plain, tokenizer, config.lora, config.seed, BASE)
+    policy = FastEngine(plain, tokenizer, config.lora, config.seed, BASE)
     if model != "pocket":
         policy.format.stop_ids = (2**31 - 1,)
     seconds = dict.fromkeys((*OURS_ALONE, REFERENCE), 0.0)

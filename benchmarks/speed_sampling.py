@@ -10,9 +10,9 @@ from speed_models import policy
 from speed_timing import compare, interleave, peak_bytes
 from transformers import GenerationConfig, pipeline
 
-from ditto_hub.algorithm.decoding import pad_rows
-from ditto_hub.algorithm.policy import Policy
 from ditto_hub.config import Sampling
+from ditto_hub.engine.decoding import pad_rows
+from ditto_hub.engine.fast import FastEngine
 
 SAMPLES = 10  # a demonstration
 REQUEST = "Write an email to the {} to move the {} to {}."
@@ -31,7 +31,7 @@ class Case:
 
     def __init__(self, model: str, cap: int, demos: int = 7) -> None:
         self.cap, self.fixed = cap, model != "pocket"
-        self.policy: Policy = policy(model, stir=0.0 if model == "pocket" else 0.02)
+        self.policy: FastEngine = policy(model, stir=0.0 if model == "pocket" else 0.02)
         form = self.policy.format
         asked = [
             REQUEST.format(*words) for words in list(zip(TOPICS, EVENTS, DAYS, strict=True))[:demos]

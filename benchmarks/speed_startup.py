@@ -13,11 +13,12 @@ from typing import Any
 from speed_timing import spread
 
 FIRST_TOKEN = """
-from ditto_hub.algorithm.base_model import load_base
-from ditto_hub.algorithm.policy import Policy
+from ditto_hub.engine.base_model import load_base
+from ditto_hub.engine.fast import FastEngine
 from ditto_hub.config import Lora, Sampling
+from ditto_hub.tokens import NOBODY
 base = {"id": "pocket", "revision": None}
-policy = Policy(*load_base(base), Lora(), 0, base)
+policy = FastEngine(*load_base(base, token=NOBODY), Lora(), 0, base)
 prompt = policy.format.prompt_ids([{"role": "user", "content": "Write an email to the lab."}])
 assert policy.sample([prompt], [[1]], Sampling(), 1)
 """

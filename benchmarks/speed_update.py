@@ -12,14 +12,15 @@ from datasets import Dataset
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from speed_models import base, batch_of_pairs, policy, rows, with_reference
 from speed_timing import compare, interleave, peak_bytes
+from speed_trainers import trainer_arguments
 from trl import DPOConfig, DPOTrainer
 
-from ditto_hub.algorithm.base_model import lora_targets
-from ditto_hub.algorithm.policy import Policy, Tensors
-from ditto_hub.algorithm.rollout import Rollout
-from ditto_hub.algorithm.steps import trainer_arguments
-from ditto_hub.algorithm.update import dpo_trainer, pair_batch
 from ditto_hub.config import Lora, Update
+from ditto_hub.ditto.losses import PreferenceLoss
+from ditto_hub.ditto.rollout import Rollout
+from ditto_hub.engine.fast import FastEngine
+from ditto_hub.engine.protocol import Tensors
+from ditto_hub.engine.targets import lora_targets
 
 UPDATE = Update(beta=0.1)
 
@@ -43,17 +44,14 @@ class Case:
             self.rows[i] = row
         pi_0 = self.policy.snapshot()
         self.policy.restore(_moved(pi_0))
-        self.trainer = dpo_trainer(self.policy, UPDATE)
         self.stock = StockTrainer(model, pi_0, self.policy)
         self.unique = len(used)
         self.before = self.stock.reference(self.rows, self.pairs)
 
     def ours(self) -> float:
         """Take our step from pairs to gradients."""
-        self.policy.model.zero_grad(set_to_none=True)
-        batch = pair_batch(self.rows, self.pairs, self.policy.format.pad_id)
-        with self.policy.dropout_off():
-            return float(self.trainer.training_step(self.policy.model, batch))
+        loss = PreferenceLoss(self.rows, self.pairs, UPDATE)
+        return float(self.policy.backward(loss.rows, loss))
 
     def theirs(self) -> float:
         """Take the stock step, its reference an adapter that runs in every step."""
@@ -81,7 +79,7 @@ class StockTrainer:
     Built at pi_0, which it keeps as its reference adapter, then moved to pi.
     """
 
-    def __init__(self, model: str, pi_0: Tensors, ours: Policy) -> None:
+    def __init__(self, model: str, pi_0: Tensors, ours: FastEngine) -> None:
         plain, tokenizer = base(model)
         lora = Lora()
         shape = LoraConfig(
@@ -174,6 +172,6 @@ def memory(model: str, demos: int, length: int) -> dict[str, Any]:
     case = Case(model, demos, length)
     case.difference()
     rise = {"stock": peak_bytes(case.theirs), "ours": peak_bytes(case.ours)}
-    case.trainer.token_budget = 1024
+    case.policy.token_budget = 1024
     rise["ours, budget of 1,024 tokens"] = peak_bytes(case.ours)
     return {"model": model, "demonstrations": demos, "completion_tokens": length, "bytes": rise}

@@ -32,7 +32,7 @@ from typing import Any
 from ditto_hub.evaluation.judges import compare_marks
 from ditto_hub.evaluation.stylometric import StylometricJudge
 from ditto_hub.evaluation.winrate import interval, mean_scores
-from ditto_hub.results import Rating
+from ditto_hub.runs.results import Rating
 
 VIEWS = ("words", "characters", "punctuation", "layout")
 Views = tuple[str, ...]

@@ -1,6 +1,7 @@
 """Many visitors at once: does the page answer, is the line fair, does anything stay behind?
 
-    python benchmarks/visitors.py [--visitors 30] [--crowds 4] [--quick] [--output RESULT.json]
+    python benchmarks/visitors.py [--visitors 30] [--crowds 4] [--hostile] [--quick]
+                                  [--output RESULT.json]
 
 The app runs in a process of its own as on a CPU Space; visitors speak HTTP to it over loopback,
 each with a secret of its own. All arrive at once: each opens the page, with a session as a browser
@@ -17,8 +18,12 @@ as large crowds again. Measured:
 - files: what is left of anybody once the hours for which runs are kept are over, by the sweeper's
   own clock, in the runs' folder and in Gradio's.
 
+With `--hostile` one visitor more comes with each crowd, from an address of its own, and does what
+visitors_hostile.py says until the others have left.
+
 Starting goes through an endpoint that this script adds, to the function behind the page's button.
-Two endpoints more run the sweepers as at a later hour.
+Two endpoints more run the sweepers as at a later hour; two let the hostile one write with a model
+and have texts compared, through the functions behind the page's own events.
 """
 
 from __future__ import annotations
@@ -45,6 +50,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from visitors_hostile import Hostile
 
 RESULTS = Path(__file__).with_name("results")
 GREEDY_RUNS = 3
@@ -64,17 +70,23 @@ DEMONSTRATIONS = [
 
 
 def serve(port: int) -> None:
-    """Serve the app with three endpoints more, which only this script knows."""
+    """Serve the app with five endpoints more, which only this script knows."""
     from gradio.events import api as endpoint
 
+    from ditto_hub import api
     from ditto_hub.config import preset
-    from ditto_hub.profiles import load_profile
+    from ditto_hub.cost.profiles import load_profile
+    from ditto_hub.demos.demonstrations import as_messages
+    from ditto_hub.tokens import NOBODY
     from ditto_hub.ui import app as ui
-    from ditto_hub.ui.cards import new_card
-    from ditto_hub.ui.elsewhere import Wish
-    from ditto_hub.ui.limits import forget_sessions, sweep
-    from ditto_hub.ui.session import visitor
-    from ditto_hub.ui.train import start_run
+    from ditto_hub.ui.html.cards import new_card
+    from ditto_hub.ui.html.render import difference
+    from ditto_hub.ui.serving import base_models
+    from ditto_hub.ui.serving.admission import admitted, options
+    from ditto_hub.ui.serving.cleanup import forget_sessions, sweep
+    from ditto_hub.ui.serving.session import visitor
+    from ditto_hub.ui.steps.remote import Wish
+    from ditto_hub.ui.steps.train import start_run
 
     profile = load_profile("cpu")
     config = preset("pocket")
@@ -93,7 +105,7 @@ def serve(port: int) -> None:
     def begin(secret: str, request: gr.Request) -> str:
         asking = visitor(request, None, secret)
         cards = [new_card(row["prompt"], row["completion"]) for row in DEMONSTRATIONS]
-        run = start_run(cards, "pocket", "", config, asking, kept[0], None, Wish())
+        run = start_run(cards, "pocket", "", config, asking, kept[0], NOBODY, Wish())
         return str(run.record.id)
 
     def later(hours: float) -> int:
@@ -103,10 +115,16 @@ def serve(port: int) -> None:
         forget_sessions(page, time.time() + hours * 3600)
         return len(page.state_holder.session_data)
 
+    def write() -> str:
+        request = api.WriteRequest(as_messages(DEMONSTRATIONS[0]["prompt"]), samples=1)
+        return base_models.write("pocket", [request], profile, "browser:hostile", NOBODY)[0][0]
+
     with page:
         for function in (begin, later, forget):
             endpoint(function, api_name=f"bench_{function.__name__}")
-    page.queue(max_size=200, default_concurrency_limit=16)
+        endpoint(admitted("model", write), api_name="bench_write", **options("model"))
+        endpoint(admitted("check", difference), api_name="bench_difference", **options("check"))
+    page.queue(max_size=profile.queue_size, default_concurrency_limit=16, api_open=False)
     page.launch(server_name="127.0.0.1", server_port=port, quiet=True, **ui.launch_options(profile))
 
 
@@ -144,23 +162,27 @@ class Site:
 
     url: str
     log: Log
+    address: str = "127.0.0.1"
 
     def page(self) -> None:
         started = time.monotonic()
-        with urllib.request.urlopen(f"{self.url}/", timeout=300) as answer:
-            answer.read()
+        self.ask(f"{self.url}/")
         self.log.took("page", time.monotonic() - started)
+
+    def ask(self, at: str, body: Any = None) -> bytes:
+        """Send a request as from this visitor's address, and return the answer."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", "X-Forwarded-For": self.address}
+        asked = urllib.request.Request(at, data, headers)
+        with urllib.request.urlopen(asked, timeout=300) as answer:
+            return bytes(answer.read())
 
     def call(self, name: str, *data: Any, note: bool = True) -> Any:
         """Call an endpoint as any program does: post, then read the event stream."""
         started = time.monotonic()
         at = f"{self.url}/gradio_api/call/{name}"
-        body = json.dumps({"data": list(data)}).encode()
-        asked = urllib.request.Request(at, body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(asked, timeout=300) as answer:
-            event = json.loads(answer.read())["event_id"]
-        with urllib.request.urlopen(f"{at}/{event}", timeout=300) as answer:
-            told = answer.read().decode()
+        event = json.loads(self.ask(at, {"data": list(data)}))["event_id"]
+        told = self.ask(f"{at}/{event}").decode()
         if note:
             self.log.took(name, time.monotonic() - started)
         if "event: complete" not in told:
@@ -172,27 +194,26 @@ class Site:
     def session(self, secret: str) -> Iterator[None]:
         """Have the page open, as a browser has: its events of opening, and a heart that beats."""
         name = secrets.token_hex(5)
-        with urllib.request.urlopen(f"{self.url}/config", timeout=300) as answer:
-            events = json.loads(answer.read())["dependencies"]
+        started = time.monotonic()
+        events = json.loads(self.ask(f"{self.url}/config"))["dependencies"]
         api = f"{self.url}/gradio_api"
         with urllib.request.urlopen(f"{api}/heartbeat/{name}", timeout=300):
+            queued = False
             for event in events:
                 if any(target[1] == "load" for target in event["targets"]):
                     data: list[Any] = [secret, ""] if len(event["inputs"]) == 2 else [[]]
                     given = {"data": data, "fn_index": event["id"], "session_hash": name}
-                    asked = urllib.request.Request(
-                        f"{api}/queue/join",
-                        json.dumps(given).encode(),
-                        {"Content-Type": "application/json"},
-                    )
-                    urllib.request.urlopen(asked, timeout=300).close()
-            with urllib.request.urlopen(f"{api}/queue/data?session_hash={name}", timeout=300) as s:
-                s.read()
+                    queued = queued or event["queue"]
+                    self.ask(f"{api}/{'queue/join' if event['queue'] else 'run/load'}", given)
+            if queued:
+                self.ask(f"{api}/queue/data?session_hash={name}")
+            self.log.took("open", time.monotonic() - started)
             yield
 
 
 def visit(site: Site, who: str, runs: int, gate: threading.Barrier) -> None:
     """Do what a visitor does, from the first page to the last run's end."""
+    site = Site(site.url, site.log, f"10.0.0.{who.removeprefix('visitor-')}")
     secret = secrets.token_urlsafe(32)
     gate.wait()
     try:
@@ -266,9 +287,10 @@ def files_left(*folders: Path) -> int:
     return sum(not any(word in p.name for word in own) for p in found)
 
 
-def measure(visitors: int, crowds: int) -> dict[str, Any]:
+def measure(visitors: int, crowds: int, hostile: bool) -> dict[str, Any]:
     """Run the whole day and return its figures."""
     log = Log()
+    attacks: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as (url, process):
         home, cache = Path(folder) / "home", Path(folder) / "cache"
         site = Site(url, log)
@@ -279,13 +301,13 @@ def measure(visitors: int, crowds: int) -> dict[str, Any]:
         watcher = threading.Thread(target=watch, args=(process.pid, peak, done), daemon=True)
         watcher.start()
         started = time.monotonic()
-        day(site, visitors)
+        attacks = crowd(site, visitors, hostile)
         seconds = time.monotonic() - started
         order = fairness(home, log)
         after.append(standing(site, process.pid))
         for _ in range(crowds - 1):  # do more of them add to it?
             print(f"{len(after) - 1} of {crowds} crowds: {after[-1]}", file=sys.stderr, flush=True)
-            day(Site(url, Log()), visitors)
+            crowd(Site(url, Log()), visitors, hostile)
             after.append(standing(site, process.pid))
         done.set()
         watcher.join()
@@ -299,6 +321,8 @@ def measure(visitors: int, crowds: int) -> dict[str, Any]:
         "visitors": visitors,
         "seconds": round(seconds, 1),
         "failures": log.failures,
+        "hostile": attacks,
+        "slowest_answer_s": max(spread(values)["worst_s"] for values in log.seconds.values()),
         "latency": {name: spread(values) for name, values in sorted(log.seconds.items())},
         "fairness": order,
         "server": {"warm": after[0], "after_each_crowd": after[1:], "most_mb": round(max(peak))},
@@ -316,6 +340,16 @@ def standing(site: Site, pid: int) -> dict[str, int]:
         "open_files": len(os.listdir(f"/proc/{pid}/fd")),
         "sessions": sessions,
     }
+
+
+def crowd(site: Site, visitors: int, hostile: bool) -> dict[str, int]:
+    """Let visitors come, and a hostile one with them; return how that one was answered."""
+    if not hostile:
+        day(site, visitors)
+        return {}
+    with Hostile(site.url).at_work() as answers:
+        day(site, visitors)
+    return dict(sorted(answers.items()))
 
 
 def day(site: Site, visitors: int) -> None:
@@ -398,6 +432,8 @@ def table(found: dict[str, Any]) -> str:
     order, held, files = found["fairness"], found["server"], found["files"]
     lines += [
         "",
+        f"the slowest answer of all: {found['slowest_answer_s']} s",
+        *(f"hostile: {what}: {count}" for what, count in found["hostile"].items()),
         f"out of order: {order['single_run_pairs_out_of_order']} of {order['single_run_pairs']}"
         f" pairs of runs; the greedy visitor's runs started as number {order['greedy_places']}",
         f"{'server':14} {'MB':>6} {'threads':>9} {'files':>9} {'sessions':>9}",
@@ -419,6 +455,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--visitors", type=int, default=30)
     parser.add_argument("--crowds", type=int, default=4, help="how often so many come")
+    parser.add_argument("--hostile", action="store_true", help="one visitor more attacks")
     parser.add_argument("--quick", action="store_true", help="six visitors, two crowds")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--serve", type=int, metavar="PORT", help=argparse.SUPPRESS)
@@ -426,9 +463,11 @@ def main() -> None:
     if given.serve:
         serve(given.serve)
         return
-    found = measure(*((6, 2) if given.quick else (given.visitors, given.crowds)))
+    visitors, crowds = (6, 2) if given.quick else (given.visitors, given.crowds)
+    found = measure(visitors, crowds, given.hostile)
     print(table(found))
-    output = given.output or RESULTS / f"visitors-{found['date']}.json"
+    kind = "visitors-hostile" if given.hostile else "visitors"
+    output = given.output or RESULTS / f"{kind}-{found['date']}.json"
     output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     print(f"\nwritten to {output}")
 
