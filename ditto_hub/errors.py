@@ -16,13 +16,16 @@
     |   `-- HubBusyError     (TimeoutError)      no answer, or a passing failure; try again
     `-- JudgeError           (RuntimeError)      a judge cannot or will not give a verdict
 
-Each is picklable (a message and a remedy, both plain strings) and says in its docstring whether
+Each is picklable (a code and its values) and says in its docstring whether
 trying again makes sense.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from ditto_hub.words import ENGLISH, Message, Text, chained, known, say, told
 
 if TYPE_CHECKING:
     from ditto_hub.events import LeaseRefused
@@ -32,20 +35,44 @@ class DittoError(Exception):
     """Report a known failure: what happened with which value, and what to do next.
 
     Args:
-        what: one sentence that names the value at fault.
-        remedy: one sentence that says what to do next; may be empty where `what` says it.
+        code: the catalogues have its text as `<code>.what` and, where there is something to do,
+            `<code>.remedy`. Anything else is said as it is, in every language.
+        remedy: what to do next, where the code is not the catalogues'.
+        values: what the texts name.
     """
 
-    def __init__(self, what: str, remedy: str = "") -> None:
-        super().__init__(what, remedy)
-        self.what = what
-        self.remedy = remedy
+    def __init__(self, code: Text, remedy: Text = "", /, **values: Any) -> None:
+        self.code = code if isinstance(code, str) and known(f"{code}.what") else ""
+        self.values = values
+        self.happened: Text = code
+        self.todo: Text = remedy
+        if self.code:
+            self.happened = Message(f"{code}.what", **values)
+            if known(f"{code}.remedy"):
+                self.todo = Message(f"{code}.remedy", **values)
+        self._given = (code, remedy)
+        super().__init__(self.what, self.remedy)
+
+    @property
+    def what(self) -> str:
+        """What happened, in English."""
+        return told(self.happened)
+
+    @property
+    def remedy(self) -> str:
+        """What to do next, in English; may be empty."""
+        return told(self.todo)
+
+    @property
+    def both(self) -> Text:
+        """What happened and what to do next."""
+        return chained("words.then", filter(None, [self.happened, self.todo]))
 
     def __str__(self) -> str:
-        return f"{self.what} {self.remedy}".strip()
+        return told(self.both)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.what, self.remedy)
+        return partial(type(self), **self.values), self._given
 
 
 class DemoError(DittoError, ValueError):
@@ -92,17 +119,20 @@ class LeaseError(BackendError):
     """No lease of a GPU was given, or it was taken away; the refusal says when to try again.
 
     Args:
-        what: one sentence.
-        remedy: one sentence.
-        refusal: the `LeaseRefused` event, for whoever puts it into another language.
+        code: as of every error.
+        remedy: as of every error.
+        refusal: the `LeaseRefused` event, for whoever puts it into another clock's time.
+        values: as of every error.
     """
 
-    def __init__(self, what: str, remedy: str = "", refusal: LeaseRefused | None = None) -> None:
-        super().__init__(what, remedy)
+    def __init__(
+        self, code: Text, remedy: Text = "", /, refusal: LeaseRefused | None = None, **values: Any
+    ) -> None:
+        super().__init__(code, remedy, **values)
         self.refusal = refusal
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.what, self.remedy, self.refusal)
+        return partial(type(self), refusal=self.refusal, **self.values), self._given
 
 
 class HubError(DittoError, OSError):
@@ -117,18 +147,27 @@ class JudgeError(DittoError, RuntimeError):
     """A judge cannot or will not give a verdict. The message says what it lacks."""
 
 
-def describe(error: BaseException) -> tuple[str, str]:
+def describe(error: BaseException, language: str = ENGLISH) -> tuple[str, str]:
     """Put an error into words for a person.
 
     Args:
         error: any exception; one that is not a `DittoError` is named as unexpected.
+        language: one of `words.LANGUAGES`.
 
     Returns:
-        What happened, and what to do next.
+        What happened, and what to do next. What no catalogue has stays in its language, behind a
+        summary of the error's kind.
     """
     if isinstance(error, DittoError):
-        return error.what, error.remedy
+        what = told(error.happened, language)
+        if language != ENGLISH and isinstance(error.happened, str):
+            kinds = (f"kinds.{kind.__name__}" for kind in type(error).__mro__)
+            what = say(next(filter(known, kinds)), language, what=what)
+        return what, told(error.todo, language)
     if isinstance(error, KeyboardInterrupt):
-        return "Interrupted.", "The run is kept; `ditto-hub resume` goes on with it."
+        return say("errors.interrupted.what", language), say("errors.interrupted.remedy", language)
     kind = type(error).__name__
-    return f"Something unexpected happened ({kind}).", "The log has the details; please report it."
+    return (
+        say("errors.unexpected.what", language, kind=kind),
+        say("errors.unexpected.remedy", language),
+    )

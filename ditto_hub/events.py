@@ -1,4 +1,4 @@
-"""All that can happen in a run, as frozen records of ids and numbers, never of text.
+"""All that can happen in a run, as frozen records of ids, numbers and codes, never of text.
 
 The loop yields them; the driver stamps `run_id`, `seq` and `time`; the command line, the app, the
 run record and the card read them. Prompts and completions are read from the folder by its owner.
@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any
+
+from annotated_types import Ge
+
+from ditto_hub.validation import Count, Moment, Name, Told, validated
+from ditto_hub.words import Message
 
 VERSION = 1
 
@@ -17,6 +22,12 @@ VERSION = 1
 def finite(numbers: Mapping[str, float]) -> dict[str, float]:
     """Return the numbers that JSON can hold, leaving out NaN and infinities."""
     return {name: value for name, value in numbers.items() if math.isfinite(value)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Message):
+        return value.to_json()
+    return finite(value) if isinstance(value, Mapping) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,16 +43,16 @@ class Event:
         step: optimiser step or batch within the stage, from 1; None where it does not apply.
     """
 
-    run_id: str = ""
-    seq: int = -1
-    time: float = 0.0
-    stage: str = ""
-    round: int | None = None
-    step: int | None = None
+    run_id: Name = ""
+    seq: Annotated[int, Ge(-1)] = -1
+    time: Moment = 0.0
+    stage: Name = ""
+    round: Count | None = None
+    step: Count | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types, `v` and `type` first; a number that is none is left out."""
-        plain = {k: finite(v) if isinstance(v, dict) else v for k, v in asdict(self).items()}
+        plain = {one.name: _plain(getattr(self, one.name)) for one in fields(self)}
         return {"v": VERSION, "type": type(self).__name__, **plain}
 
 
@@ -106,20 +117,22 @@ class OrderMeasured(Event):
     """Mean implicit reward of the demonstrations and each round's samples, as eq. 2 orders them.
 
     `rewards` maps demonstrations, round-0, round-1, ... to nats times beta; `ordered` is the share
-    of neighbouring pairs in that chain that stand in the right order.
+    of neighbouring pairs in that chain that are in the right order. Of each earlier round `rows`
+    samples were scored, 0 for all.
     """
 
     rewards: Mapping[str, float]
     ordered: float
+    rows: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateScored(Event):
-    """A candidate was scored; `scores` are those of algorithm/selection.py."""
+    """A candidate was scored; `scores` are those of ditto/selection.py."""
 
     name: str
     scores: Mapping[str, float]
-    degenerate: str = ""
+    degenerate: Told = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +141,7 @@ class CandidateChosen(Event):
 
     name: str
     rule: str
-    reason: str
+    reason: Told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +149,7 @@ class StageFinished(Event):
     """A stage ended after `seconds` of this process's work; `reason` where it ended early."""
 
     seconds: float
-    reason: str = ""
+    reason: Told = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,14 +157,23 @@ class Noticed(Event):
     """Something a person should know that stops nothing; `code` is stable, `message` is words."""
 
     code: str
-    message: str
+    message: Told
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphsRecorded(Event):
+    """A GPU decoded with CUDA graphs; `fallback` says why it went on without them."""
+
+    recorded: int
+    replayed: int
+    fallback: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunPaused(Event):
     """The run is saved and can be resumed."""
 
-    reason: str
+    reason: Told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +186,7 @@ class RunFailed(Event):
     """The run stopped on an error; what it had is kept and it can be resumed."""
 
     error: str
-    message: str
+    message: Told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +195,7 @@ class RunFinished(Event):
 
     chosen: str
     seconds: float
-    stopped_early: str = ""
+    stopped_early: Told = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +226,7 @@ class LeaseRefused(Event):
 
     Args:
         reason: quota, runs, anonymous, kept, duration, queue, expired, no-gpu, credits, aborted
-            or busy: as `lease_words.WORDS` puts each into a sentence.
+            or busy: `lease_words.lease_line` has a text for each.
         asked_s: what the quota was asked for, factors counted in.
         left_s: seconds of quota that are left, where somebody told or the ledger knows.
         kept_s: part of them that is kept back for trying the result.
@@ -230,7 +252,8 @@ def from_json(data: Mapping[str, Any]) -> Event:
 
     Raises:
         KeyError: the type is unknown.
+        ValueError: it is no event, or a field is missing or wrong.
     """
-    kind = event_types()[data["type"]]
-    names = {f.name for f in fields(kind)}
-    return kind(**{k: v for k, v in data.items() if k in names})
+    if not isinstance(data, Mapping) or not isinstance(data.get("type"), str):
+        raise ValueError("it is no event")
+    return validated(event_types()[data["type"]], data)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import runpy
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,20 @@ os.environ.update(
 )
 for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
     os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Start a real browser once: Playwright allows one loop of its own in a process."""
+    from playwright.sync_api import sync_playwright
+
+    finder = runpy.run_path(str(Path(__file__).parent / "ui" / "browser.py"))
+    path = finder["find"]()
+    assert path, finder["ADVICE"]
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=path)
+        yield running
+        running.close()
 
 
 @pytest.fixture(autouse=True)

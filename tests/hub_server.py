@@ -52,6 +52,7 @@ class Hub:
         self.state = HubState()
         self.faults: list[Fault] = []
         self.requests: list[str] = []
+        self.authorizations: list[str] = []
         self.released = threading.Event()
         self.server = Server(("127.0.0.1", port), _handler(self))
         self.server.daemon_threads = True
@@ -84,6 +85,7 @@ class Hub:
         """Drop faults and the list of requests."""
         self.faults.clear()
         self.requests.clear()
+        self.authorizations.clear()
         self.released.set()
         self.released = threading.Event()
 
@@ -131,6 +133,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if kind == "slow" and fault:
                 hub.released.wait(fault.seconds)
             header = self.headers.get("Authorization")
+            hub.authorizations.append((header or "").removeprefix("Bearer "))
             if kind == "expire" and header:
                 hub.state.tokens[header.removeprefix("Bearer ")].dead = True
             reply = self._reply(fault, unquote(url.path), parse_qs(url.query), body, header)

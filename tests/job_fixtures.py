@@ -10,9 +10,9 @@ import pytest
 from job_script import Script, make_run
 from jobs_server import JobsHub, local_jobs_hub
 
-from ditto_hub.backends import job as backend
+from ditto_hub.backends.jobs import job as backend
 from ditto_hub.hub import bounds
-from ditto_hub.runs import Run
+from ditto_hub.runs.folder import Run
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +40,8 @@ def hub(server: JobsHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobsHub]:
 @pytest.fixture
 def script(hub: JobsHub, monkeypatch: pytest.MonkeyPatch) -> Script:
     """Return what the Hub's jobs do; the adapters they make are none that a card could describe."""
-    monkeypatch.setattr("ditto_hub.api.training.write_card", lambda run: None)
-    monkeypatch.setattr("ditto_hub.api.jobs.write_card", lambda run: None)
+    monkeypatch.setattr("ditto_hub.api.training.refresh_card", lambda run: "")
+    monkeypatch.setattr("ditto_hub.api.job_runs.refresh_card", lambda run: "")
     hub.runner = script = Script(hub)
     return script
 

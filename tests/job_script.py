@@ -16,12 +16,12 @@ from jobs_server import Job, JobsHub
 from tiny_runs import tiny_config, tiny_demos
 
 from ditto_hub import events as ev
-from ditto_hub.backends.base import fold
-from ditto_hub.backends.job_order import JobPlan
-from ditto_hub.backends.job_worker import Deadline, JobWorker
+from ditto_hub.backends.driver import fold
+from ditto_hub.backends.jobs.order import JobPlan
+from ditto_hub.backends.jobs.worker import Deadline, JobWorker
 from ditto_hub.hub import transfer
 from ditto_hub.hub.client import HubClient
-from ditto_hub.runs import Run
+from ditto_hub.runs.folder import Run
 
 STAGES = ("warm-start", "sampling", "update")
 PLAN = JobPlan("a10g-small", expected_s=600.0)

@@ -20,7 +20,7 @@ import httpx
 from device_api import DeviceApi, emulated_env, ip_token
 
 from ditto_hub import events as ev
-from ditto_hub.runs import Run
+from ditto_hub.runs.folder import Run
 
 APP = Path(__file__).with_name("lease_app.py")
 OWNER = "hub:ann"

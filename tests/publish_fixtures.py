@@ -15,7 +15,7 @@ from run_folders import make_run
 
 from ditto_hub import pocket
 from ditto_hub.hub import bounds
-from ditto_hub.runs import Run
+from ditto_hub.runs.folder import Run
 
 QUICK = bounds.Timeouts(connect_s=2.0, read_s=0.4, patience_s=5.0, waits_s=(0.01, 0.01))
 

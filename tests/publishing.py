@@ -9,9 +9,10 @@ from typing import Any
 
 from hub_server import Hub, HubState
 
-from ditto_hub.hub.publish import PublishOptions, publish
-from ditto_hub.hub.receipt import Receipt
-from ditto_hub.runs import Run
+from ditto_hub.hub.publishing.options import PublishOptions
+from ditto_hub.hub.publishing.publish import publish
+from ditto_hub.hub.publishing.receipt import Receipt
+from ditto_hub.runs.folder import Run
 
 ADAPTER = "alice/my-voice"
 README, RECORD = "README.md", "ditto_run.json"

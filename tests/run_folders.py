@@ -12,8 +12,8 @@ from safetensors.torch import save
 from tiny_models import load_tiny
 
 from ditto_hub.config import preset
-from ditto_hub.demos import DemoSet
-from ditto_hub.runs import Run
+from ditto_hub.demos.demonstrations import DemoSet
+from ditto_hub.runs.folder import Run
 
 SECRET = "zyxprivatezyx"  # stands in every text of the user's; must reach no published file
 DEMOS = DemoSet.from_pairs(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ditto_hub.advice import advise
-from ditto_hub.demos import Demonstration, DemoSet
+from ditto_hub.demos.advice import advise
+from ditto_hub.demos.demonstrations import Demonstration, DemoSet
+from ditto_hub.demos.findings import note
 
 LETTERS = [
     ("Cancel the picnic.", "Hi all, the picnic is off; the rain won. See you at lunch, Ann"),
@@ -58,3 +59,9 @@ def test_advice_never_quotes() -> None:
         Demonstration(f"demo-{n}", p, f"Zebra zebra zebra {c}") for n, (p, c) in enumerate(LETTERS)
     ]
     assert "zebra" not in advise(demos).message.lower()
+
+
+def test_texts_outside_the_embedded_language_are_never_called_ready() -> None:
+    """What the base model cannot learn is the one line, before what could be better."""
+    demos = DemoSet.from_pairs(LETTERS)
+    assert advise(demos, found=[note("warning", "outside-pocket")]).code == "outside-pocket"

@@ -13,13 +13,19 @@ from pathlib import Path
 import pytest
 from run_folders import SECRET, make_run
 
-from ditto_hub import api, results
+from ditto_hub import api
 from ditto_hub.api import trials
-from ditto_hub.api.publishing import publishing, require_scope
+from ditto_hub.api.publishing import PublishOptions, publishing, require_scope
+from ditto_hub.demos.importers import load_demos
 from ditto_hub.errors import ConfigError, HubError, RunBusyError, RunError
 from ditto_hub.events import CandidateChosen
-from ditto_hub.hub.bundle import read_adapter
-from ditto_hub.runs import Run
+from ditto_hub.hub.publishing.bundle import read_adapter
+from ditto_hub.pocket import voice_path
+from ditto_hub.runs import results
+from ditto_hub.runs.folder import Run
+from ditto_hub.runs.results import Evaluation
+from ditto_hub.runs.storage import to_jsonl_bytes
+from ditto_hub.tokens import NOBODY
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -52,7 +58,7 @@ def echo(requests: tuple[api.WriteRequest, ...]) -> list[list[str]]:
 
 def test_the_chosen_candidate_is_the_adapter(run: Run) -> None:
     """Its weights, with the tokenizer as before and a card that says who picked it."""
-    api.choose(run, "sft", probe=False)
+    api.choose(run, "sft", probe=False, token=NOBODY)
     own = run.folder / "candidates" / "sft" / "adapter" / WEIGHTS
     assert (run.folder / "adapter" / WEIGHTS).read_bytes() == own.read_bytes()
     assert (run.folder / "adapter" / "tokenizer.json").is_file()
@@ -65,8 +71,8 @@ def test_choosing_the_runs_own_choice_again_restores_its_reason(run: Run) -> Non
     """There and back: rule, reason and weights are those of the run."""
     rule, reason = run.record.chosen_rule, run.record.chosen_reason
     before = (run.folder / "adapter" / WEIGHTS).read_bytes()
-    api.choose(run, "sft", probe=False)
-    api.choose(run, "round-2", probe=False)
+    api.choose(run, "sft", probe=False, token=NOBODY)
+    api.choose(run, "round-2", probe=False, token=NOBODY)
     assert (run.record.chosen_rule, run.record.chosen_reason) == (rule, reason)
     assert (run.folder / "adapter" / WEIGHTS).read_bytes() == before
 
@@ -74,9 +80,9 @@ def test_choosing_the_runs_own_choice_again_restores_its_reason(run: Run) -> Non
 def test_an_old_probe_is_known_to_be_of_another_candidate(run: Run) -> None:
     """Where it is not made anew, a publication must not compare logits with it."""
     assert read_adapter(run).probed
-    api.choose(run, "sft", probe=False)
+    api.choose(run, "sft", probe=False, token=NOBODY)
     assert not read_adapter(run).probed
-    api.choose(run, "round-2", probe=False)
+    api.choose(run, "round-2", probe=False, token=NOBODY)
     assert read_adapter(run).probed
 
 
@@ -85,7 +91,7 @@ def test_the_probe_is_made_anew(run: Run) -> None:
     before = (run.folder / "probe.safetensors").read_bytes()
     run.record.config["lora"] |= {"rank": 4, "alpha": 8.0, "targets": "q_proj,v_proj"}
     run.save_record()
-    api.choose(run, "sft")
+    api.choose(run, "sft", token=NOBODY)
     assert read_adapter(run).probed
     assert (run.folder / "probe.safetensors").read_bytes() != before
 
@@ -96,7 +102,7 @@ def test_an_interrupted_choice_is_noticed_and_mended(run: Run) -> None:
     shutil.copy(other, run.folder / "adapter" / WEIGHTS)
     with pytest.raises(RunError, match="is not its candidate round-2"):
         read_adapter(run)
-    api.choose(run, "sft", probe=False)
+    api.choose(run, "sft", probe=False, token=NOBODY)
     assert read_adapter(run).candidate == "sft"
 
 
@@ -104,7 +110,7 @@ def test_an_interrupted_choice_is_noticed_and_mended(run: Run) -> None:
 def test_only_a_candidate_can_be_chosen(run: Run, name: str) -> None:
     """Anything else is refused, and nothing changes."""
     with pytest.raises(RunError, match="no candidate"):
-        api.choose(run, name)
+        api.choose(run, name, token=NOBODY)
     assert Run.load(run.folder).record.chosen == "round-2"
 
 
@@ -112,7 +118,7 @@ def test_a_run_without_an_adapter_has_nothing_to_choose(run: Run) -> None:
     """A run that is not finished says so."""
     shutil.rmtree(run.folder / "adapter")
     with pytest.raises(RunError, match="has no adapter yet"):
-        api.choose(run, "sft")
+        api.choose(run, "sft", token=NOBODY)
 
 
 def test_a_card_does_not_claim_another_rounds_results(run: Run) -> None:
@@ -121,10 +127,58 @@ def test_a_card_does_not_claim_another_rounds_results(run: Run) -> None:
         pass
     assert "ditto (this adapter)" in (run.folder / "adapter" / "README.md").read_text("utf-8")
     shutil.copytree(run.folder / "candidates" / "sft", run.folder / "candidates" / "round-1")
-    api.choose(run, "round-1", probe=False)
+    api.choose(run, "round-1", probe=False, token=NOBODY)
     card = (run.folder / "adapter" / "README.md").read_text("utf-8")
     assert "ditto (this adapter)" not in card
     assert "after seeing results" in card
+
+
+# ---- test tasks ----------------------------------------------------------------------------------
+
+
+def test_tasks_are_the_persons_own(run: Run) -> None:
+    """Of texts that are not the grammar's, what was kept out of training is proposed, on pocket
+    too."""
+    run.record.base_model = {"id": "pocket", "revision": None}
+    held_out = [demo.prompt_text for demo in run.demos().held_out]
+    assert trials.proposed_tasks(run, 2) == held_out[:2] != []
+
+
+def test_a_shipped_voice_brings_its_tasks(run: Run) -> None:
+    """Demonstrations that are requests of the grammar are tested on new ones of it."""
+    demos = load_demos(voice_path("harbor")).split()
+    run.write("demos.jsonl", to_jsonl_bytes(d.to_json() for d in demos))
+    run.record.base_model = {"id": "pocket", "revision": None}
+    found = trials.proposed_tasks(run, 2)
+    assert len(found) == 2
+    assert not {*found} & {demo.prompt_text for demo in run.demos()}
+
+
+def test_the_base_model_suggests_tasks_like_the_demonstrations(run: Run) -> None:
+    """It is asked without adapter; what repeats a demonstration or is no request is left out."""
+    own = run.demos().train[0].prompt_text
+    asked: list[api.WriteRequest] = []
+
+    def write(requests: tuple[api.WriteRequest, ...]) -> list[list[str]]:
+        asked.extend(requests)
+        return [[f"- {own}", "No.", "1. Write to the lab about the new kettle, please, and soon."]]
+
+    found = trials.suggest_tasks(run, write, 2)
+    assert found == ["Write to the lab about the new kettle, please, and soon."]
+    assert (asked[0].candidate, asked[0].few_shot) == (None, False)
+    assert own in asked[0].messages[-1]["content"]
+
+
+def test_a_measure_without_prompts_has_them_written(run: Run) -> None:
+    """Where no prompts come along, the base model's suggestions are what is measured on."""
+
+    def write(requests: tuple[api.WriteRequest, ...]) -> list[list[str]]:
+        if len(requests) == 1:
+            return [["Write to the lab about the new kettle.", "Write to the lab about tea."]]
+        return echo(requests)
+
+    found = [item for item in trials.measure(run, write) if isinstance(item, Evaluation)][-1]
+    assert (found.prompts_source, len(found.prompts)) == ("model-written", 2)
 
 
 # ---- taking home ---------------------------------------------------------------------------------
@@ -153,7 +207,9 @@ def test_the_same_adapter_makes_the_same_zip(run: Run) -> None:
 
 def test_a_preview_is_the_card_that_would_be_published(run: Run) -> None:
     """Front matter and text of the repo that was named, with the consents that were given."""
-    found = api.preview(run, "ann/voice", base_model_id="base/tiny", include_demos=True)
+    found = api.preview(
+        run, "ann/voice", PublishOptions(base_model_id="base/tiny", include_demos=True)
+    )
     assert "base_model: base/tiny" in found.front
     assert found.body.lstrip().startswith("# voice")
     assert "demonstrations.jsonl" in dict(found.files)

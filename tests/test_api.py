@@ -15,8 +15,9 @@ from ditto_hub import api
 from ditto_hub.errors import BaseModelError, DemoError, JudgeError, RunOwnerError
 from ditto_hub.events import RunFinished
 from ditto_hub.pocket import voice_path
-from ditto_hub.results import Evaluation, load_all
-from ditto_hub.runs import Run
+from ditto_hub.runs.folder import Run
+from ditto_hub.runs.results import Evaluation, load_all
+from ditto_hub.tokens import NOBODY
 
 Tiny = Callable[[str], Path]
 
@@ -46,7 +47,12 @@ def test_stream_ends_with_run_finished(tiny: Tiny, tmp_path: Path) -> None:
 def test_a_run_belongs_to_its_owner(tiny: Tiny, tmp_path: Path) -> None:
     """Another owner cannot open a run, and the owner's name is not written down."""
     made = api.create_run(
-        tiny_demos(), str(tiny("llama3")), tiny_config(), output=tmp_path / "r", owner="alice"
+        tiny_demos(),
+        str(tiny("llama3")),
+        tiny_config(),
+        output=tmp_path / "r",
+        owner="alice",
+        token=NOBODY,
     )
     with pytest.raises(RunOwnerError):
         Run.load(made.folder, owner="mallory")
@@ -147,7 +153,9 @@ def test_the_grammar_judges_unasked_only_what_it_can(run: Run) -> None:
 def test_too_few_demonstrations_make_no_run(count: int, tiny: Tiny, tmp_path: Path) -> None:
     """Fewer than two demonstrations are refused before a folder is made."""
     with pytest.raises(DemoError):
-        api.create_run(tiny_demos(count), str(tiny("llama3")), output=tmp_path / "run")
+        api.create_run(
+            tiny_demos(count), str(tiny("llama3")), output=tmp_path / "run", token=NOBODY
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -174,17 +182,24 @@ def test_unfit_base_models_are_refused_before_they_are_loaded(
         settings.pop("chat_template", None)
         path.write_text(json.dumps(settings))
     with pytest.raises(BaseModelError):
-        api.create_run(tiny_demos(), str(base), output=tmp_path / "run")
+        api.create_run(tiny_demos(), str(base), output=tmp_path / "run", token=NOBODY)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_parents_demonstrations_come_first_and_none_twice() -> None:
     """Joined demonstrations keep the parent's, drop repeats, and have ids of their own."""
-    from ditto_hub.api.training import join_demos
+    from ditto_hub.api.creation import join_demos
 
     joined = join_demos(tiny_demos(2), tiny_demos(3))
     assert [d.completion for d in joined] == [d.completion for d in tiny_demos(3)]
     assert len({d.id for d in joined}) == 3
+
+
+def test_a_start_that_adds_nothing_is_refused(run: Run, tmp_path: Path) -> None:
+    """A run goes on from another with at least one new demonstration."""
+    with pytest.raises(DemoError, match="Nothing new would be trained"):
+        api.create_run(run.demos(), parent=run, output=tmp_path / "child", token=NOBODY)
+    assert not (tmp_path / "child").exists()
 
 
 def test_pocket_is_compared_on_prompts_of_its_grammar(run: Run) -> None:

@@ -18,12 +18,14 @@ from safetensors.torch import load_file
 from tiny_runs import follow, made, tiny_config, tiny_demos, tiny_run
 
 from ditto_hub import events as ev
-from ditto_hub.algorithm import loop, policy
-from ditto_hub.backends.base import Driver, versions
+from ditto_hub.backends.driver import Driver, versions
 from ditto_hub.backends.local import LocalBackend, open_policy
+from ditto_hub.ditto import loop
+from ditto_hub.engine import fast as policy
 from ditto_hub.errors import BaseModelError, RunBusyError, RunError, StorageError
 from ditto_hub.events import Event
-from ditto_hub.runs import Run
+from ditto_hub.runs.folder import Run
+from ditto_hub.tokens import NOBODY
 
 Tiny = Callable[[str], Path]
 LOCAL = LocalBackend(device="cpu", save_every_s=0.0)
@@ -43,14 +45,14 @@ def run(llama: Path, tmp_path: Path) -> Run:
 def finished(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Return a run that was never stopped."""
     run = tiny_run(llama, tmp_path_factory.mktemp("whole") / "run")
-    for _ in LOCAL.drive(run):
+    for _ in LOCAL.drive(run, token=NOBODY):
         pass
     return Run.load(run.folder)
 
 
 def drive(run: Run, **options: Any) -> list[Event]:
     """Drive a run, freshly loaded, to where it ends."""
-    return list(LOCAL.drive(Run.load(run.folder), **options))
+    return list(LOCAL.drive(Run.load(run.folder), token=NOBODY, **options))
 
 
 def status(run: Run) -> str:
@@ -112,7 +114,7 @@ def test_events_are_stamped(finished: Run) -> None:
 def test_yielded_events_are_those_on_disk(llama: Path, tmp_path: Path) -> None:
     """What a consumer sees is what `events.jsonl` holds."""
     run = tiny_run(llama, tmp_path / "run")
-    seen = list(LOCAL.drive(run))
+    seen = list(LOCAL.drive(run, token=NOBODY))
     assert seen == Run.load(run.folder).events()
 
 
@@ -185,7 +187,7 @@ def test_probe_tells_adapter_from_base(finished: Run) -> None:
 
 def test_closing_pauses(run: Run) -> None:
     """Closing the stream pauses the run, says so, and frees it."""
-    stream = LOCAL.drive(run)
+    stream = LOCAL.drive(run, token=NOBODY)
     for _ in range(12):
         next(stream)
     stream.close()
@@ -221,7 +223,7 @@ def plain(event: Event) -> Event:
 def test_every_stage_is_saved_before_the_next(run: Run) -> None:
     """However seldom steps are saved, a stage that has ended is in the state when one begins."""
     ended: list[str] = []
-    for event in LocalBackend("cpu", save_every_s=1e9).drive(run):
+    for event in LocalBackend("cpu", save_every_s=1e9).drive(run, token=NOBODY):
         if isinstance(event, ev.StageStarted) and ended:
             state = run.load_state() or b""
             header = json.loads(state[8 : 8 + int.from_bytes(state[:8], "little")])
@@ -250,7 +252,7 @@ def test_cancel(run: Run) -> None:
 @pytest.mark.parametrize(("why", "expected"), [("cancel", "cancelled"), ("quota", "paused")])
 def test_closing_after_the_stop_changes_nothing(run: Run, why: str, expected: str) -> None:
     """A consumer that leaves on hearing of the stop does not turn it into another one."""
-    stream = LOCAL.drive(run, should_stop=lambda: why)
+    stream = LOCAL.drive(run, should_stop=lambda: why, token=NOBODY)
     while not isinstance(event := next(stream), ev.RunPaused | ev.RunCancelled):
         pass
     stream.close()
@@ -260,7 +262,7 @@ def test_closing_after_the_stop_changes_nothing(run: Run, why: str, expected: st
 
 def test_closing_after_the_end_changes_nothing(run: Run) -> None:
     """A consumer that leaves on hearing RunFinished leaves a finished run."""
-    stream = LOCAL.drive(run)
+    stream = LOCAL.drive(run, token=NOBODY)
     while not isinstance(next(stream), ev.RunFinished):
         pass
     stream.close()
@@ -278,7 +280,7 @@ def test_resumed_run_says_so(run: Run) -> None:
 
 def test_interrupt_pauses(run: Run, monkeypatch: pytest.MonkeyPatch, finished: Run) -> None:
     """Ctrl-C in the middle of the work keeps the run, resumable to the same bytes."""
-    interrupt_at(monkeypatch, policy.Policy, "_next_logits", 20)
+    interrupt_at(monkeypatch, policy.FastEngine, "_next_logits", 20)
     with pytest.raises(KeyboardInterrupt):
         drive(run)
     monkeypatch.undo()
@@ -334,7 +336,7 @@ def test_unknown_failure_tells_no_text(run: Run, monkeypatch: pytest.MonkeyPatch
 
 def test_failed_run_resumes(run: Run, monkeypatch: pytest.MonkeyPatch, finished: Run) -> None:
     """What a failure left is gone on with, the error forgotten, to the same bytes."""
-    interrupt_at(monkeypatch, policy.Policy, "_next_logits", 20, RuntimeError("cosmic ray"))
+    interrupt_at(monkeypatch, policy.FastEngine, "_next_logits", 20, RuntimeError("cosmic ray"))
     with pytest.raises(RuntimeError):
         drive(run)
     monkeypatch.undo()
@@ -376,7 +378,7 @@ def test_base_that_is_gone(tmp_path: Path) -> None:
 
 def test_second_driver_is_refused(run: Run) -> None:
     """While one driver works on a run another is refused, and disturbs nothing."""
-    stream = LOCAL.drive(run)
+    stream = LOCAL.drive(run, token=NOBODY)
     next(stream)
     with pytest.raises(RunBusyError):
         drive(run)
@@ -394,7 +396,7 @@ def test_finished_run_refuses(finished: Run) -> None:
 
 def test_run_finished_by_another_meanwhile(run: Run) -> None:
     """A driver that was made before another process finished the run refuses it as well."""
-    stale = LOCAL.drive(Run.load(run.folder))
+    stale = LOCAL.drive(Run.load(run.folder), token=NOBODY)
     drive(run)
     with pytest.raises(RunError, match="finished"):
         next(stale)
@@ -426,8 +428,8 @@ def test_child_starts_from_its_parent(llama: Path, finished: Run, tmp_path: Path
     run = tiny_run(llama, tmp_path / "child")
     for path in (finished.folder / "adapter").iterdir():
         run.write(f"parent/{path.name}", path.read_bytes())
-    child = open_policy(run, "cpu")
-    fresh = open_policy(tiny_run(llama, tmp_path / "fresh"), "cpu")
+    child = open_policy(run, "cpu", token=NOBODY)
+    fresh = open_policy(tiny_run(llama, tmp_path / "fresh"), "cpu", token=NOBODY)
     mine, theirs = child.adapter_files(), finished.folder / "adapter" / "adapter_model.safetensors"
     assert mine["adapter_model.safetensors"] == theirs.read_bytes()
     assert fresh.adapter_files() != mine
@@ -453,7 +455,7 @@ def test_nothing_happens_before_the_first_event(run: Run) -> None:
 
 def test_stream_is_an_iterator_of_events(run: Run) -> None:
     """A backend gives a plain iterator of events."""
-    stream: Iterator[Event] = LOCAL.drive(run)
+    stream: Iterator[Event] = LOCAL.drive(run, token=NOBODY)
     assert all(isinstance(e, Event) for e in stream)
 
 

@@ -14,13 +14,14 @@ from hub_state import front_matter as check_front_matter
 from huggingface_hub import ModelCard
 
 from ditto_hub.config import preset
-from ditto_hub.demos import DemoSet
+from ditto_hub.demos.demonstrations import DemoSet
 from ditto_hub.errors import ConfigError, HubError, RunError
-from ditto_hub.hub.card import CardSubject, DemoFacts, Sample, escape, fence, render_card
-from ditto_hub.hub.licences import Licence
-from ditto_hub.hub.plot import plot_candidates
-from ditto_hub.results import OTHERS, Evaluation, EvaluationPrompt, Score, WinRate
-from ditto_hub.runs import RunRecord
+from ditto_hub.hub.publishing.card import escape, fence, render_card
+from ditto_hub.hub.publishing.card_subject import CardSubject, DemoFacts, Sample
+from ditto_hub.hub.publishing.licences import Licence
+from ditto_hub.hub.publishing.plot import plot_candidates
+from ditto_hub.runs.record import RunRecord
+from ditto_hub.runs.results import OTHERS, Evaluation, EvaluationPrompt, Score, WinRate
 
 DATA = Path(__file__).with_name("data")
 SCORES: dict[str, dict[str, float]] = {

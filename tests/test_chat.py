@@ -10,7 +10,7 @@ from tiny_models import FAMILIES, build_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from ditto_hub.algorithm.chat import ChatFormat, fold_system, merge_neighbours
+from ditto_hub.engine.chat import ChatFormat, fold_system, merge_neighbours
 from ditto_hub.errors import ChatTemplateError
 
 ASK = [{"role": "user", "content": "Write an email to the lab."}]
@@ -114,6 +114,14 @@ def test_control_text_in_an_answer_is_text(family: str) -> None:
     assert chat.decode(ids) == CONTROL_TEXT
 
 
+def test_a_control_token_of_one_character_is_that_character() -> None:
+    """It cannot be cut, so it is encoded as the tokenizer has it, and nothing recurses."""
+    tokenizer = build_tokenizer("llama3")
+    tokenizer.add_tokens(["x"], special_tokens=True)
+    encoded = ChatFormat(tokenizer).encode(ASK, f"extra {CONTROL_TEXT}")
+    assert tokenizer.convert_tokens_to_ids("x") in encoded.completion_ids
+
+
 @families
 def test_control_text_in_a_prompt_opens_no_turn(family: str) -> None:
     """A prompt that spells control tokens has as many of them as any other prompt."""
@@ -202,14 +210,26 @@ def test_answer_is_kept_where_the_template_would_cut_it() -> None:
     assert text_of("qwen3", chat.encode(ASK, answer).completion_ids) == f"{answer}<|im_end|>"
 
 
-def test_prompt_that_opens_thinking_is_not_repeated() -> None:
-    """Where prompt and history render an answer differently, the prompt's way holds."""
-    template = (
-        "{% for m in messages %}<|im_start|>{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant: <think>{% endif %}"
-    )
-    encoded = ChatFormat(with_template(template)).encode(ASK, "Hi.")
-    assert text_of("qwen3", encoded.ids).endswith("assistant: <think>Hi.<|im_end|>")
+OPENS_THINKING = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant: <think>{% endif %}"
+)
+
+
+def test_answer_closes_a_thought_that_the_prompt_opens() -> None:
+    """Where every prompt opens a thought, training closes it before the answer."""
+    chat = ChatFormat(with_template(OPENS_THINKING))
+    encoded = chat.encode(ASK, "Hi.")
+    assert text_of("qwen3", encoded.prompt_ids).endswith("assistant: <think>")
+    assert text_of("qwen3", encoded.completion_ids) == "\n</think>\n\nHi.<|im_end|>"
+    assert chat.decode(encoded.completion_ids) == "Hi."
+
+
+def test_sampled_thought_is_no_answer() -> None:
+    """What a model thinks in a thought that the prompt has opened is left out of its text."""
+    chat = ChatFormat(with_template(OPENS_THINKING))
+    sampled = chat.tokenizer("Short, then.\n</think>\n\nHi.", add_special_tokens=False)
+    assert chat.decode(sampled["input_ids"]) == "Hi."
 
 
 def test_prefix_holds_where_tokens_would_merge_across() -> None:
@@ -285,7 +305,7 @@ def test_broken_template_is_refused_in_its_own_words(template: str, told: str) -
 def test_template_refusing_a_conversation_is_told_in_its_own_words() -> None:
     """A conversation that begins with the assistant is refused where roles must alternate."""
     turns = [{"role": "assistant", "content": "Hi"}, *ASK]
-    with pytest.raises(ChatTemplateError, match="assistant and user: Conversation roles must"):
+    with pytest.raises(ChatTemplateError, match="assistant, user: Conversation roles must"):
         chat_of("gemma").prompt_ids(turns)
 
 

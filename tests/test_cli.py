@@ -17,11 +17,12 @@ import torch
 from chat_server import Reply, serving
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
-from test_regimes import compared
+from test_guidance import compared
 from tiny_models import build_tiny
 
 from ditto_hub.cli import main
-from ditto_hub.runs import Run
+from ditto_hub.runs.folder import Run
+from ditto_hub.tokens import NOBODY
 
 DEMOS = [
     {"prompt": "Write an email to the lab about ice cream.", "completion": "ICE CREAM today!!"},
@@ -209,7 +210,7 @@ def test_cancel_is_kept_and_resumable(base: Path, demos: Path, tmp_path: Path) -
     config = api.default_config(str(base))
     for pair in TINY[1::2]:
         config = config.with_setting(pair)
-    run = api.create_run(demos, str(base), config, output=tmp_path / "run")
+    run = api.create_run(demos, str(base), config, output=tmp_path / "run", token=NOBODY)
     assert call("runs", "cancel", run.folder).exit_code == 0
     assert Run.load(run.folder).record.status == "cancelled"
     assert call("resume", run.folder).exit_code == 0
@@ -291,7 +292,7 @@ def test_a_person_answers_or_stops_at_any_question(copied: Path, reply: str, cod
     """Stopping is no failure; a closed terminal is an interruption, and the run is kept."""
     words = ["--methods", "zero-shot,round-1", "--prompts", copied.parent / "prompts.txt"]
     result = evaluate(copied, *words, "--judge", "person", reply=reply)
-    assert "1 question;" in result.output
+    assert "questions: 1;" in result.output
     assert result.exit_code == code, result.output
     assert ("The person stopped after 0 of 1 pairs." in result.output) == (reply == "stop\n")
 
@@ -313,7 +314,7 @@ def test_the_end_says_where_prompting_is_ahead(
     kept, rule = record.chosen, record.chosen_rule
     found = compared(few_shot=0.7, sft=0.2, sft_long=0.2, ditto=0.2)
     found = replace(found, settings={"ditto": kept})
-    monkeypatch.setattr("ditto_hub.api.evaluate", lambda *_, **__: iter([found]))
+    monkeypatch.setattr("ditto_hub.api.stream_evaluate", lambda *_, **__: iter([found]))
     said = " ".join(evaluate(copied).output.split())
     assert f"Few-shot prompting scores higher than the adapter {kept}" in said
     assert f"The adapter kept is {kept}, by the rule {rule!r}: neither the judges above" in said
@@ -326,7 +327,7 @@ def test_a_resumed_run_is_compared_too(base: Path, demos: Path, tmp_path: Path) 
     config = api.default_config(str(base))
     for pair in TINY[1::2]:
         config = config.with_setting(pair)
-    run = api.create_run(demos, str(base), config, output=tmp_path / "run")
+    run = api.create_run(demos, str(base), config, output=tmp_path / "run", token=NOBODY)
     result = call("resume", run.folder)
     assert result.exit_code == 0, result.output
     assert "Not compared with the baselines" in result.output or "Judge: " in result.output

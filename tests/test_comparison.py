@@ -14,7 +14,7 @@ from ditto_hub.errors import ConfigError, JudgeError, RunError
 from ditto_hub.evaluation.comparison import Brief, Progress, compare_methods, pairs_to_judge
 from ditto_hub.evaluation.judges import JudgeStopped, Messages, PersonJudge, Question
 from ditto_hub.evaluation.prompts import prepare_prompts
-from ditto_hub.results import OTHERS, Answer, Evaluation
+from ditto_hub.runs.results import OTHERS, Answer, Evaluation
 
 PROMPTS = prepare_prompts([f"Write note {n}." for n in range(3)], [])
 
@@ -139,7 +139,9 @@ def test_seen_prompts_are_counted_apart() -> None:
     old = next(r for r in found.seen_win_rates if r.method == "ditto" and r.against == OTHERS)
     assert (new.n, new.prompts, old.n, old.prompts) == (8, 2, 4, 1)
     assert {s.n for s in found.scores} == {4}
-    assert found.notes == ("1 prompt stood among the demonstrations and counted apart.",)
+    assert tuple(map(str, found.notes)) == (
+        "1 prompt stood among the demonstrations and counted apart.",
+    )
 
 
 def test_a_judge_that_fails_leaves_its_part_and_lets_others_finish() -> None:
@@ -149,7 +151,8 @@ def test_a_judge_that_fails_leaves_its_part_and_lets_others_finish() -> None:
     with pytest.raises(JudgeError, match="is gone"):
         collect(last, judges)
     assert (len(last["broken"].pairs), last["broken"].complete) == (5, False)
-    assert last["broken"].notes[-1] == "The judge is gone. 5 of 18 pairs were judged."
+    said = [str(note) for note in last["broken"].notes]
+    assert said[-2:] == ["The judge is gone.", "5 of 18 pairs were judged."]
     assert last["whole"].complete
 
 
@@ -312,7 +315,7 @@ def test_a_limit_holds_for_a_judge_that_costs_something_alone() -> None:
     """The limit is noted, and a judge that costs nothing still judges every pair."""
     found = final(brief(max_pairs=4), Echo(), [Dear("dear"), Ranker("free")])
     assert [len(found[name].pairs) for name in ("dear", "free")] == [4, 18]
-    assert found["dear"].notes == ("4 of 18 pairs, drawn at random, were judged.",)
+    assert tuple(map(str, found["dear"].notes)) == ("4 of 18 pairs, drawn at random, were judged.",)
     assert found["free"].notes == ()
     more = final(brief(max_pairs=9), Echo(), [Dear("dear")], [saved(found["dear"])])["dear"]
     assert more.pairs[:4] == found["dear"].pairs
@@ -347,7 +350,7 @@ def test_a_person_who_stops_leaves_a_result() -> None:
     found = final(brief(), Echo(), [Tired("tired", asks_once=True), Ranker("other")])
     tired = found["tired"]
     assert (len(tired.pairs), tired.complete) == (5, True)
-    assert tired.notes == ("The person stopped after 5 of 18 pairs.",)
+    assert tuple(map(str, tired.notes)) == ("The person stopped after 5 of 18 pairs.",)
     assert len(found["other"].pairs) == 18
 
 
@@ -356,4 +359,4 @@ def test_repeated_prompts_are_warned_of_before_anything_is_written() -> None:
     prompts = (replace(PROMPTS[0], seen=True), *PROMPTS[1:])
     first = next(iter(compare_methods(brief(prompts=prompts), Echo(), [Ranker()])))
     assert isinstance(first, Progress)
-    assert first.words == "1 prompt stood among the demonstrations and counted apart."
+    assert str(first.words) == "1 prompt stood among the demonstrations and counted apart."

@@ -72,7 +72,7 @@ def test_a_private_dataset_needs_its_owners_token(hub: Hub) -> None:
     """The owner's token opens a private dataset; none, or another's, learns of nothing."""
     assert read_dataset("alice/secret", token_of(hub, "alice"))[1] == FILES["table.csv"]
     for other in ("", token_of(hub, "mallory")):
-        with pytest.raises(HubError, match="no dataset alice/secret that you may see"):
+        with pytest.raises(HubError, match="no dataset alice/secret that you can see"):
             read_dataset("alice/secret", other)
 
 

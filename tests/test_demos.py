@@ -7,9 +7,10 @@ import pickle
 
 import pytest
 
-from ditto_hub.demos import Demonstration, DemoSet, as_messages, check, require_usable
+from ditto_hub.demos.demonstrations import Demonstration, DemoSet, as_messages
+from ditto_hub.demos.findings import check, require_usable
+from ditto_hub.demos.languages import language_of
 from ditto_hub.errors import DemoError
-from ditto_hub.languages import language_of
 
 LETTERS = [
     "Hi all, the potluck on Friday is off because the kitchen is flooded. Cheers, Ann",
@@ -268,7 +269,7 @@ def test_require_usable_tells_every_error() -> None:
 
 def test_require_usable_lets_warnings_pass() -> None:
     """Warnings and advice do not stop a run."""
-    require_usable(DemoSet.from_pairs([("Hi", "Same."), ("Hi", "Same.")]))
+    require_usable(DemoSet.from_pairs([("Hi", "Same."), ("Hello", "Same.")]))
 
 
 @pytest.mark.parametrize(

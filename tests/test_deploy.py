@@ -17,12 +17,12 @@ from hub_server import Hub, local_hub
 from hub_state import Fault
 
 from ditto_hub.cli import main
+from ditto_hub.cost.profiles import load_profile
 from ditto_hub.errors import ConfigError, HubError, MemoryShortError
-from ditto_hub.hub import space
 from ditto_hub.hub.bounds import Timeouts, bound_time
-from ditto_hub.hub.deploy import deploy_steps
-from ditto_hub.hub.space import SpacePlan, front_matter, plan_space, requirements
-from ditto_hub.profiles import load_profile
+from ditto_hub.hub.spaces import folder as space
+from ditto_hub.hub.spaces.deploy import deploy_steps
+from ditto_hub.hub.spaces.folder import SpacePlan, front_matter, plan_space, requirements
 
 ROOT = Path(__file__).parents[1]
 # The keys a Space's front matter may have (hub-docs, spaces-config-reference.md), those we use.
@@ -65,7 +65,7 @@ def alice(hub: Hub) -> str:
 def deploy(hub: Hub, plan: SpacePlan, name: str = "alice/ditto", **options: Any) -> list[str]:
     """Deploy and return what was said."""
     given = {"token": alice(hub), "endpoint": hub.endpoint, **options}
-    return [step.words for step in deploy_steps(plan, name, **given)]
+    return [str(step.words) for step in deploy_steps(plan, name, **given)]
 
 
 # ---- the folder --------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def test_the_folder_is_whole_and_clean(
     paths = list(plans[kind].files)
     assert not any("__pycache__" in p or p.endswith(".pyc") or "/." in p for p in paths)
     code = (
-        "import os, ditto_hub.profiles as p;"
+        "import os, ditto_hub.cost.profiles as p;"
         "profile = p.load_profile(os.environ['DITTO_HUB_PROFILE']);"
         "print(os.path.dirname(p.__file__), profile.hardware)"
     )
@@ -140,7 +140,7 @@ def test_the_folder_is_whole_and_clean(
         [sys.executable, "-c", code], cwd=tmp_path / "space", env=env, capture_output=True,
         text=True, check=True,
     )  # fmt: skip
-    assert found.stdout.split() == [str(tmp_path / "space/ditto_hub"), kind]
+    assert found.stdout.split() == [str(tmp_path / "space/ditto_hub/cost"), kind]
 
 
 def test_the_wheel_carries_what_deploying_needs() -> None:

@@ -13,16 +13,17 @@ from hub_state import Fault
 
 from ditto_hub import api
 from ditto_hub.api.estimating import Watch, find_shape, job_offers, note_estimate
-from ditto_hub.backends.job_order import SETUP_S
 from ditto_hub.backends.local import LocalBackend
 from ditto_hub.cli import main
 from ditto_hub.config import RunConfig, preset
-from ditto_hub.devices import DEVICES, PRICES
+from ditto_hub.cost.devices import DEVICES, PRICES
+from ditto_hub.cost.job_price import SETUP_S
+from ditto_hub.cost.shapes import SHAPES
 from ditto_hub.errors import BaseModelError, ConfigError, MemoryShortError
 from ditto_hub.hub.bounds import Timeouts, bound_time
 from ditto_hub.hub.prices import live_prices
-from ditto_hub.runs import Run
-from ditto_hub.shapes import SHAPES
+from ditto_hub.runs.folder import Run
+from ditto_hub.tokens import NOBODY
 
 MISTRAL = "mistralai/Mistral-7B-Instruct-v0.2"
 QUICK = (
@@ -91,8 +92,8 @@ def test_prices_come_from_the_hub_when_it_answers(hub: Hub) -> None:
     """Dollars a minute become dollars an hour, for every flavor the Hub names."""
     found = live_prices("", hub.endpoint)
     assert found["cpu-basic"] == pytest.approx(jobs_server.FLAVORS["cpu-basic"])
-    cheap = api.estimate_devices("example:harbor", MISTRAL, prices={"h200": 1.0})
-    table = api.estimate_devices("example:harbor", MISTRAL)
+    cheap = api.estimate_devices("example:harbor", MISTRAL, prices={"h200": 1.0}, token=NOBODY)
+    table = api.estimate_devices("example:harbor", MISTRAL, token=NOBODY)
     one, other = (next(e for e in es if e.device == "h200") for es in (cheap, table))
     assert other.price_usd == pytest.approx((one.price_usd or 0) * PRICES["h200"])
 
@@ -109,19 +110,21 @@ def test_a_shape_comes_from_a_folders_config(tmp_path: Path) -> None:
     """A base that is not known is read from its config; one that cannot be used is refused."""
     from ditto_hub import pocket
 
-    assert find_shape(str(pocket.path())) == SHAPES["pocket"]
+    assert find_shape(str(pocket.path()), token=NOBODY) == SHAPES["pocket"]
     with pytest.raises(BaseModelError):
-        find_shape(str(tmp_path))
+        find_shape(str(tmp_path), token=NOBODY)
 
 
 def test_a_run_that_cannot_fit_is_refused(tmp_path: Path) -> None:
     """7 B on a T4 raises with what would fit, and nothing is written down."""
-    run = api.create_run("example:harbor", config=preset("paper"), output=tmp_path / "run")
+    run = api.create_run(
+        "example:harbor", config=preset("paper"), output=tmp_path / "run", token=NOBODY
+    )
     run.record.base_model["id"] = MISTRAL
     with pytest.raises(MemoryShortError, match="larger hardware"):
-        note_estimate(run, "t4-small")
+        note_estimate(run, "t4-small", NOBODY)
     assert run.record.estimate == {}
-    assert note_estimate(run, "l40sx1") is not None
+    assert note_estimate(run, "l40sx1", NOBODY) is not None
     assert run.record.estimate["device"] == "l40sx1"
     with pytest.raises(ConfigError):
         api.estimate_run("example:harbor", device="nonesuch")
@@ -129,9 +132,9 @@ def test_a_run_that_cannot_fit_is_refused(tmp_path: Path) -> None:
 
 def test_the_receipt_of_a_run(tmp_path: Path) -> None:
     """A run keeps what was estimated, refines it by its own steps, and shows it with the use."""
-    run = api.create_run("example:harbor", config=quick(), output=tmp_path / "run")
-    note_estimate(run, "cpu-basic")
-    for _ in api.drive(run, backend=LocalBackend("cpu")):
+    run = api.create_run("example:harbor", config=quick(), output=tmp_path / "run", token=NOBODY)
+    note_estimate(run, "cpu-basic", NOBODY)
+    for _ in api.drive(run, backend=LocalBackend("cpu"), token=NOBODY):
         pass
     record = Run.load(tmp_path / "run").record
     used = sum(record.stage_seconds.values())
@@ -149,7 +152,7 @@ def test_a_resumed_run_is_not_refined_from_half_its_events(tmp_path: Path) -> No
     """What was worked before a resume is unknown to its first steps, so they say nothing."""
     from ditto_hub.events import RunStarted, StageFinished
 
-    run = api.create_run("example:harbor", config=quick(), output=tmp_path / "run")
+    run = api.create_run("example:harbor", config=quick(), output=tmp_path / "run", token=NOBODY)
     watch = Watch(run)
     about = {"base_model": "pocket", "demonstrations": 4, "held_out": 1, "total_stages": 6}
     watch.see(RunStarted(**about, resumed=True))
@@ -160,10 +163,10 @@ def test_a_resumed_run_is_not_refined_from_half_its_events(tmp_path: Path) -> No
 def test_jobs_are_offered_cheapest_first() -> None:
     """Only GPUs the run fits, each with its setting up in time and money; none without figures."""
     demos = api.read_demos("example:harbor")
-    found = job_offers(demos, MISTRAL, preset("fast"))
+    found = job_offers(demos, MISTRAL, preset("fast"), token=NOBODY)
     assert [offer.usd for offer in found] == sorted(offer.usd for offer in found)
     names = {offer.flavor for offer in found}
     assert "a100-large" in names
     assert not names & {"cpu-basic", "t4-small", "zero-a10g"}
     assert all(offer.seconds > SETUP_S for offer in found)
-    assert job_offers(demos, "/nowhere", preset("fast")) == []
+    assert job_offers(demos, "/nowhere", preset("fast"), token=NOBODY) == []

@@ -11,6 +11,7 @@ import pytest
 
 from ditto_hub import events as ev
 from ditto_hub.events import Event, event_types, from_json
+from ditto_hub.words import Message
 
 HERE: dict[str, Any] = {
     "run_id": "r1",
@@ -46,6 +47,7 @@ ALL = [
     ev.CandidateChosen(**HERE, name="round-1", rule="mixture", reason="the best mixture"),
     ev.StageFinished(**HERE, seconds=1.25, reason="no better"),
     ev.Noticed(**HERE, code="halved-batch", message="The batch was halved."),
+    ev.GraphsRecorded(**HERE, recorded=2, replayed=347, fallback="the host was asked"),
     ev.RunPaused(**HERE, reason="closed"),
     ev.RunCancelled(**HERE),
     ev.RunFailed(**HERE, error="RunError", message="It broke."),
@@ -62,6 +64,7 @@ WORDS = {
     "CandidateChosen": {"name", "rule", "reason"},
     "StageFinished": {"reason"},
     "Noticed": {"code", "message"},
+    "GraphsRecorded": {"fallback"},
     "RunPaused": {"reason"},
     "RunFailed": {"error", "message"},
     "RunFinished": {"chosen", "stopped_early"},
@@ -127,3 +130,10 @@ def test_numbers_that_json_cannot_hold_are_left_out() -> None:
     """A NaN score is missing from an event's JSON, which any strict reader takes."""
     event = ev.CandidateScored(name="sft", scores={"kl": float("nan"), "ordered": 1.0})
     assert json.loads(json.dumps(event.to_json(), allow_nan=False))["scores"] == {"ordered": 1.0}
+
+
+def test_a_message_in_an_event_is_read_back() -> None:
+    """A failure's message keeps its code and values through JSON, for a reader's language."""
+    said = Message("runs.no_run.what", run="abc")
+    event = ev.RunFailed(**HERE, error="RunError", message=said)
+    assert ev.from_json(json.loads(json.dumps(event.to_json()))) == event

@@ -73,7 +73,7 @@ def test_an_evaluation_holds_the_probe_and_its_report_says_it() -> None:
     made = brief(probes=tuple(ASKED))
     found = saved(final(made, Scored(), [Ranker()])["ranker"])
     assert set(found.forgetting) == {"sft", "ditto"}
-    assert any("nats a token): sft 1.50, ditto 0.25" in line for line in remarks(found))
+    assert any("nats a token): sft 1.50, ditto 0.25" in str(line) for line in remarks(found))
 
 
 def test_a_probe_is_not_made_twice() -> None:
@@ -90,7 +90,7 @@ def test_without_probes_or_scores_nothing_is_said(studio: Echo) -> None:
     """A studio that cannot score, or a brief without probes, leaves it out."""
     probes: Any = () if isinstance(studio, Scored) else tuple(ASKED)
     assert final(brief(probes=probes), studio, [Ranker()])["ranker"].forgetting == {}
-    assert say({}) == ""
+    assert say({}) == []
 
 
 def test_the_general_prompts_are_different_questions() -> None:

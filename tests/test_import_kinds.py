@@ -15,9 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ditto_hub.demos.importers import (
+    Choice,
+    columns,
+    load_demos,
+    load_table,
+    preview,
+    preview_bytes,
+)
+from ditto_hub.demos.importers.mail import split_quoted
 from ditto_hub.errors import DemoError
-from ditto_hub.importers import Choice, columns, load_demos, load_table, preview, preview_bytes
-from ditto_hub.importers.mail import split_quoted
 
 Q, A = "Write a note.", "Hi,\nall “done”, Ann"
 USER, ANSWER = {"role": "user", "content": Q}, {"role": "assistant", "content": A}
@@ -92,8 +99,8 @@ def test_alpaca_input_joins_the_instruction(tmp_path: Path) -> None:
         ({"instruction": 5, "output": "x"}, "type int"),
         ({"instruction": "x", "output": None}, "null"),
         ({"messages": [{"content": "x"}, ANSWER]}, "lacks its role"),
-        ({"mapping": [], "current_node": "x"}, "no tree"),
-        ({"chat_messages": {}}, "no list"),
+        ({"mapping": [], "current_node": "x"}, "not a tree"),
+        ({"chat_messages": {}}, "not a list"),
     ],
 )
 def test_damaged_rows_are_told(tmp_path: Path, row: dict[str, Any], told: str) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ditto_hub.demos import DemoSet
+from ditto_hub.demos.demonstrations import DemoSet
+from ditto_hub.demos.importers import load_demos, save_demos
 from ditto_hub.errors import DemoError, StorageError
-from ditto_hub.importers import load_demos, save_demos
 
 PAIRS = [("Write a note.", "Hi,\nall “done”, Ann"), ("Write a letter.", 'Dear "team", bye 👋')]
 ROWS = [{"prompt": prompt, "completion": completion} for prompt, completion in PAIRS]
@@ -141,7 +141,6 @@ GOOD = lines(ROWS[:1])
         ('{"prompt": "\\ud83d", "completion": "a"}', "half a character"),
         ('{"prompt": "a", "completion": "b", "split": "test"}', "line 1: The split is 'test'"),
         ('{"prompt": "a", "completion": "b", "split": ["x"]}', "line 1: The split is"),
-        ('{"prompt": "a", "completion": "b", "id": true}', "line 1: The id is of type bool"),
         (lines([{**ROWS[0], "id": "a"}, {**ROWS[1], "id": "a"}]), "line 2: The id 'a' was given"),
         ('{"messages": "hi"}', "line 1: .* type str"),
         ('{"messages": []}', "no question with an answer"),
@@ -175,8 +174,8 @@ def test_bad_file_is_told(tmp_path: Path, content: str | bytes, told: str) -> No
 
 def test_csv_without_a_column_names_those_it_has(tmp_path: Path) -> None:
     """A CSV that lacks a column is told which one, and which it has."""
-    with pytest.raises(DemoError, match="lacks the column completion; it has prompt, answer"):
-        load_demos(put(tmp_path, "prompt,answer\na,b\n", "a.csv"))
+    with pytest.raises(DemoError, match="lacks the columns completion; it has prompt, remark"):
+        load_demos(put(tmp_path, "prompt,remark\na,b\n", "a.csv"))
 
 
 def test_folder_is_refused(tmp_path: Path) -> None:
@@ -201,7 +200,7 @@ def test_pipe_is_refused(tmp_path: Path) -> None:
 
 def test_large_file_is_refused(tmp_path: Path) -> None:
     """A file over 5 MB is refused with its size."""
-    with pytest.raises(DemoError, match=r"6\.0 MB, and 5 MB is the most"):
+    with pytest.raises(DemoError, match=r"6\.0 MB; the maximum is 5 MB"):
         load_demos(put(tmp_path, b"x" * 6_000_000))
 
 

@@ -16,14 +16,15 @@ from tiny_runs import tiny_config, tiny_demos
 
 from ditto_hub import api
 from ditto_hub import events as ev
-from ditto_hub.backends.job import JobBackend
-from ditto_hub.backends.job_order import JobPlan
-from ditto_hub.backends.job_worker import Deadline, JobWorker
+from ditto_hub.backends.jobs.job import JobBackend
+from ditto_hub.backends.jobs.order import JobPlan
+from ditto_hub.backends.jobs.worker import Deadline, JobWorker
 from ditto_hub.cli import main
+from ditto_hub.cli.terminal import Bar
 from ditto_hub.errors import BackendError, ConfigError, HubBusyError, HubError, MemoryShortError
-from ditto_hub.hub.jobs import HubDesk
-from ditto_hub.runs import Run
-from ditto_hub.terminal import Bar
+from ditto_hub.hub.job_client import HubDesk
+from ditto_hub.runs.folder import Run
+from ditto_hub.tokens import NOBODY
 
 pytestmark = [
     pytest.mark.usefixtures("script"),
@@ -37,7 +38,7 @@ def submit(run: Run, token: str, plan: JobPlan = PLAN) -> None:
 
 
 def drive(run: Run, token: str, plan: JobPlan = PLAN) -> list[ev.Event]:
-    return list(JobBackend(HubDesk(token), plan).drive(run))
+    return list(JobBackend(HubDesk(token), plan).drive(run, token=NOBODY))
 
 
 # ---- refused before anything is paid -------------------------------------------------------------
@@ -93,7 +94,7 @@ def test_a_namespace_of_others_is_refused(hub: JobsHub, run: Run, token: str) ->
 def test_a_job_that_outlives_its_token_is_refused(hub: JobsHub, run: Run) -> None:
     """A sign-in that ends before the job's time limit starts nothing and uploads nothing."""
     visitor = hub.add_token("alice", "oauth", ("contribute-repos", "jobs"), time.time() + 1800)
-    with pytest.raises(HubError, match="sign-in ends in"):
+    with pytest.raises(HubError, match="sign-in expires in"):
         submit(run, visitor)
     assert not hub.state.repos
     longer = hub.add_token("alice", "oauth", ("contribute-repos", "jobs"), time.time() + 30_000)
@@ -213,7 +214,7 @@ def test_a_job_leaves_before_it_is_ended(script: Script, run: Run) -> None:
     worker = work(run, script, lambda r: saved.append(r.record.status), Deadline(time.time() + 60))
     events = list(worker.events(lambda: ""))
     assert events[-1] == ev.RunPaused(
-        run_id=run.record.id, seq=events[-1].seq, time=1.0, reason="the job's time is up"
+        run_id=run.record.id, seq=events[-1].seq, time=1.0, reason="timeout"
     )
     assert saved[-1] == "paused"
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
+from voices import voice_traits
 
 from ditto_hub import pocket
-from ditto_hub.demos import Message
+from ditto_hub.demos.demonstrations import Message
+from ditto_hub.demos.importers import load_demos
 from ditto_hub.errors import JudgeError
 from ditto_hub.evaluation.judges import (
     Messages,
@@ -18,9 +20,8 @@ from ditto_hub.evaluation.judges import (
     compare_marks,
     judge_pair,
 )
-from ditto_hub.importers import load_demos
 from ditto_hub.pocket.grammar import grammar_hash
-from ditto_hub.results import Answer, EvaluationPrompt, JudgedPair
+from ditto_hub.runs.results import Answer, EvaluationPrompt, JudgedPair
 
 TURNS: tuple[Message, ...] = ({"role": "user", "content": "Write a note."},)
 PROMPT = EvaluationPrompt("p", TURNS)
@@ -112,7 +113,7 @@ def test_marks_compare(a: float, b: float, verdict: str) -> None:
 @pytest.mark.parametrize("voice", pocket.voices())
 def test_grammar_prefers_the_voice_to_another(voice: str) -> None:
     """Given a voice's traits, its own texts beat any other voice's rewritten to its prompts."""
-    judge = TraitJudge(pocket.voice_traits(voice))
+    judge = TraitJudge(voice_traits(voice))
     other = next(v for v in pocket.voices() if v != voice)
     foreign = load_demos(pocket.voice_path(other)).demos[0].completion
     for demo in load_demos(pocket.voice_path(voice)):
@@ -123,7 +124,7 @@ def test_grammar_prefers_the_voice_to_another(voice: str) -> None:
 def test_grammar_marks_are_shares_and_their_product() -> None:
     """The total is persona times content, and a voice's own demonstration is whole."""
     voice = pocket.voices()[0]
-    judge = TraitJudge(pocket.voice_traits(voice))
+    judge = TraitJudge(voice_traits(voice))
     demo = load_demos(pocket.voice_path(voice)).demos[0]
     assert judge.marks(demo.prompt, demo.completion) == {
         "total": 1.0,
@@ -138,12 +139,12 @@ def test_grammar_marks_are_shares_and_their_product() -> None:
 
 def test_grammar_judge_says_its_grammar() -> None:
     """Results carry the hash of the grammar that judged."""
-    assert TraitJudge(pocket.voice_traits(pocket.voices()[0])).grammar_hash == grammar_hash()
+    assert TraitJudge(voice_traits(pocket.voices()[0])).grammar_hash == grammar_hash()
 
 
 def test_grammar_judge_scores() -> None:
     """The grammar's judge can mark a single text, a person cannot."""
-    assert isinstance(TraitJudge(pocket.voice_traits(pocket.voices()[0])), ScoringJudge)
+    assert isinstance(TraitJudge(voice_traits(pocket.voices()[0])), ScoringJudge)
     assert not isinstance(PersonJudge(lambda _: "tie", []), ScoringJudge)
 
 
@@ -157,7 +158,7 @@ def test_grammar_refuses_an_unknown_voice(traits: dict[str, object] | None) -> N
 @pytest.mark.parametrize("prompt", [(), ({"role": "user", "content": "Tell me a joke."},)])
 def test_grammar_refuses_other_prompts(prompt: Messages) -> None:
     """A prompt that is none of the grammar's cannot be judged by it."""
-    judge = TraitJudge(pocket.voice_traits(pocket.voices()[0]))
+    judge = TraitJudge(voice_traits(pocket.voices()[0]))
     with pytest.raises(JudgeError):
         judge.compare(prompt, "x", "y")
 

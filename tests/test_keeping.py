@@ -11,7 +11,7 @@ from tiny_runs import tiny_config, tiny_demos
 from ditto_hub import events as ev
 from ditto_hub.api.keeping import Keeping, agree_to_keep, how_kept, keep_along
 from ditto_hub.errors import HubError
-from ditto_hub.runs import Run
+from ditto_hub.runs.folder import Run
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from chat_server import ChatServer, Reply, Request, serving
 
-from ditto_hub.demos import Message
+from ditto_hub.demos.demonstrations import Message
 from ditto_hub.errors import JudgeError
 from ditto_hub.evaluation.judges import judge_pair
 from ditto_hub.evaluation.language_judge import (
@@ -22,7 +22,8 @@ from ditto_hub.evaluation.language_judge import (
     read_answer,
 )
 from ditto_hub.hub.prices import token_price
-from ditto_hub.results import Answer, EvaluationPrompt
+from ditto_hub.runs.results import Answer, EvaluationPrompt
+from ditto_hub.tokens import NOBODY
 
 PROMPT: tuple[Message, ...] = ({"role": "user", "content": "Write a note about the picnic."},)
 EXAMPLES = ["hey folks!!! potluck is off", "hey folks!!! printer is dead"]
@@ -248,9 +249,9 @@ def test_the_plan_counts_what_is_left(tmp_path: Path) -> None:
     pairs = [(PROMPT, "x", "y"), (PROMPT, "x", "z"), (PROMPT, "same", "same")]
     with serving(Reply()) as server:
         mine = judge(server, tmp_path)
-        assert (mine.plan(pairs).calls, mine.plan(pairs).cached) == (4, 0)
+        assert (mine.estimate(pairs).calls, mine.estimate(pairs).cached) == (4, 0)
         mine.compare(PROMPT, "x", "y")
-        plan = mine.plan(pairs)
+        plan = mine.estimate(pairs)
     assert (plan.calls, plan.cached, plan.tokens_written) == (3, 1, 3 * 512)
     assert plan.dollars == pytest.approx((plan.tokens_read * 1.0 + plan.tokens_written * 2.0) / 1e6)
     assert len(server.requests) == 1
@@ -304,14 +305,17 @@ def test_an_author_without_texts_is_an_error() -> None:
 )
 def test_endpoint_of_the_command_line(text: str, model: str, url: str | None) -> None:
     """MODEL or MODEL@URL names the endpoint."""
-    assert (Endpoint.parse(text).model, Endpoint.parse(text).base_url) == (model, url)
+    assert (Endpoint.parse(text, NOBODY).model, Endpoint.parse(text, NOBODY).base_url) == (
+        model,
+        url,
+    )
 
 
 @pytest.mark.parametrize("text", ["", "@http://x/v1", "m@", "m@ftp://x", "m@localhost:8000"])
 def test_an_endpoint_that_is_none_is_refused(text: str) -> None:
     """A missing model or a URL that is none is told before anything is sent."""
     with pytest.raises(JudgeError, match="llm:MODEL"):
-        Endpoint.parse(text)
+        Endpoint.parse(text, NOBODY)
 
 
 def test_instructions_inside_a_text_do_not_answer() -> None:

@@ -12,14 +12,16 @@ import pytest
 from tiny_runs import made, tiny_run
 
 from ditto_hub import events as ev
-from ditto_hub.backends import lease, zerogpu
-from ditto_hub.backends.lease import LeaseClock, Pace
-from ditto_hub.backends.leases import LeaseBackend, Platform
-from ditto_hub.backends.ledger import Ledger
 from ditto_hub.backends.local import LocalBackend
-from ditto_hub.backends.refusals import Refusal
-from ditto_hub.errors import BaseModelError
-from ditto_hub.runs import Run
+from ditto_hub.backends.zerogpu import function as zerogpu
+from ditto_hub.backends.zerogpu import lease
+from ditto_hub.backends.zerogpu.broker import LeaseBackend, Platform, Use
+from ditto_hub.backends.zerogpu.lease import LeaseClock, Pace
+from ditto_hub.backends.zerogpu.ledger import Ledger
+from ditto_hub.backends.zerogpu.refusals import Ask, Refusal
+from ditto_hub.errors import BaseModelError, DittoError, describe
+from ditto_hub.runs.folder import Run
+from ditto_hub.tokens import NOBODY
 
 SETTINGS = ("sampling.batch_rows=3", "warm_start.stop=held-out")
 HELD = {"n": 4, "held_out": 1}
@@ -28,6 +30,21 @@ HELD = {"n": 4, "held_out": 1}
 @pytest.fixture(scope="module")
 def llama(tiny: Callable[[str], Path]) -> Path:
     return tiny("llama3")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (BaseModelError("engine.no_4bit_on_mps"), "bitsandbytes 沒有適用於 MPS 的 4 位元權重。"),
+        (ZeroDivisionError("secret"), "訓練因意料之外的錯誤（ZeroDivisionError）而停止。"),
+    ],
+)
+def test_an_error_crosses_with_its_code(error: Exception, told: str) -> None:
+    """What failed inside a lease is told in the visitor's language outside it."""
+    crossed = json.loads(json.dumps(lease.in_plain(error)))
+    with pytest.raises(DittoError) as raised:
+        Use(ask=Ask(0, 0, 0.0), error=crossed).raise_error()
+    assert describe(raised.value, "zh-TW")[0] == told
 
 
 def backend(
@@ -46,12 +63,12 @@ def in_short_leases(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def test_cut_between_any_two_steps(llama: Path, tmp_path: Path) -> None:
     """A run of leases that each end at their first checkpoint makes the bytes of one long run."""
     whole = tiny_run(llama, tmp_path / "whole", *SETTINGS, **HELD)
-    for _ in LocalBackend("cpu").drive(whole):
+    for _ in LocalBackend("cpu").drive(whole, token=NOBODY):
         pass
     run = tiny_run(llama, tmp_path / "run", *SETTINGS, **HELD)
     leases = 0
     while run.record.status != "finished":
-        *_, end = backend(tmp_path, in_short_leases).drive(run)
+        *_, end = backend(tmp_path, in_short_leases).drive(run, token=NOBODY)
         leases += 1
         assert isinstance(end, ev.LeaseEnded)
         assert end.goes_on == (end.reason == "time")
@@ -78,10 +95,10 @@ def test_orders_are_plain_and_hold_no_token(llama: Path, tmp_path: Path) -> None
 def test_restarted_in_the_middle(llama: Path, tmp_path: Path) -> None:
     """A run that a Space's end left "running" is found paused, and goes on from its last save."""
     run = tiny_run(llama, tmp_path / "run", *SETTINGS, **HELD)
-    list(backend(tmp_path, in_short_leases).drive(run))
+    list(backend(tmp_path, in_short_leases).drive(run, token=NOBODY))
     run.record.status = "running"
     run.save_record()
-    events = list(backend(tmp_path, zerogpu._lease).drive(run))
+    events = list(backend(tmp_path, zerogpu._lease).drive(run, token=NOBODY))
     assert isinstance(events[-1], ev.LeaseEnded)
     assert [e.reason for e in run.events() if isinstance(e, ev.RunPaused)] == [
         "lease",
@@ -92,7 +109,7 @@ def test_restarted_in_the_middle(llama: Path, tmp_path: Path) -> None:
 def test_stopped_by_its_owner(llama: Path, tmp_path: Path) -> None:
     """A pause asked for in the main process reaches the worker, and no other lease follows."""
     run = tiny_run(llama, tmp_path / "run", *SETTINGS, **HELD)
-    *_, end = backend(tmp_path, zerogpu._lease).drive(run, lambda: "stopped")
+    *_, end = backend(tmp_path, zerogpu._lease).drive(run, lambda: "stopped", token=NOBODY)
     assert isinstance(end, ev.LeaseEnded)
     assert (end.reason, end.goes_on) == ("stopped", False)
     assert Run.load(run.folder).record.status == "paused"
@@ -101,7 +118,7 @@ def test_stopped_by_its_owner(llama: Path, tmp_path: Path) -> None:
 def test_cancelled(llama: Path, tmp_path: Path) -> None:
     """A run cancelled during a lease is cancelled, not paused."""
     run = tiny_run(llama, tmp_path / "run", *SETTINGS, **HELD)
-    *_, end = backend(tmp_path, zerogpu._lease).drive(run, lambda: "cancel")
+    *_, end = backend(tmp_path, zerogpu._lease).drive(run, lambda: "cancel", token=NOBODY)
     assert isinstance(end, ev.LeaseEnded)
     assert (end.reason, end.goes_on) == ("cancelled", False)
     assert Run.load(run.folder).record.status == "cancelled"
@@ -112,7 +129,7 @@ def test_error_inside_is_raised_outside(tmp_path: Path) -> None:
     run = tiny_run(tmp_path / "nothing", tmp_path / "run", *SETTINGS, **HELD)
     seen: list[ev.Event] = []
     with pytest.raises(BaseModelError, match="Could not load"):
-        seen.extend(backend(tmp_path, zerogpu._lease).drive(run))
+        seen.extend(backend(tmp_path, zerogpu._lease).drive(run, token=NOBODY))
     kinds = [type(e).__name__ for e in run.events()]
     assert kinds[-2:] == ["RunFailed", "LeaseEnded"]
 
@@ -133,7 +150,7 @@ def test_a_long_stage_is_left_to_the_next_lease(llama: Path, tmp_path: Path) -> 
     run = tiny_run(llama, tmp_path / "run", *SETTINGS, **HELD)
     run.record.estimate = {"seconds": {"warm-start": 1e-6, "sampling": 1e4}}
     run.save_record()
-    *_, end = backend(tmp_path, zerogpu._lease).drive(run)
+    *_, end = backend(tmp_path, zerogpu._lease).drive(run, token=NOBODY)
     assert isinstance(end, ev.LeaseEnded)
     assert (end.reason, end.goes_on) == ("time", True)
     assert {e.stage for e in run.events() if isinstance(e, ev.StageFinished)} == {"warm-start"}
@@ -152,16 +169,16 @@ def test_a_batch_no_lease_holds_is_halved(llama: Path, tmp_path: Path) -> None:
 
     platform = Platform(overrun, lambda: 1.5, lambda: 1.0, lambda error: Refusal("aborted"))
     ledger = Ledger("hub:ann", (3000.0,), tmp_path / "ledger")
-    *_, end = LeaseBackend(platform, ledger, 60).drive(run)
+    *_, end = LeaseBackend(platform, ledger, 60).drive(run, token=NOBODY)
     assert isinstance(end, ev.LeaseRefused)
     assert (end.reason, end.goes_on) == ("aborted", True)
     assert run.config.sampling.batch_rows == 1
     assert [notice["code"] for notice in run.record.notices] == ["lease-rows"]
-    *_, end = LeaseBackend(platform, ledger, 60).drive(run)
+    *_, end = LeaseBackend(platform, ledger, 60).drive(run, token=NOBODY)
     assert end.goes_on  # type: ignore[union-attr]  # nothing left to halve: the second try is one
-    list(backend(tmp_path, zerogpu._lease).drive(run))
+    list(backend(tmp_path, zerogpu._lease).drive(run, token=NOBODY))
     small = tiny_run(llama, tmp_path / "small", *settings, "sampling.batch_rows=1", **HELD)
-    for _ in LocalBackend("cpu").drive(small):
+    for _ in LocalBackend("cpu").drive(small, token=NOBODY):
         pass
     assert made(run.folder) == made(small.folder)
 
@@ -171,7 +188,7 @@ def test_use_is_charged(llama: Path, tmp_path: Path) -> None:
     run = tiny_run(llama, tmp_path / "run", *SETTINGS, **HELD)
     used = backend(tmp_path, zerogpu._lease)
     began = time.monotonic()
-    list(used.drive(run))
+    list(used.drive(run, token=NOBODY))
     took = time.monotonic() - began
     assert 300 - took <= used.ledger.standing().left_s < 300
 
@@ -185,7 +202,7 @@ def test_unknown_error_of_the_platform_is_raised(llama: Path, tmp_path: Path) ->
 
     run = tiny_run(llama, tmp_path / "run", *SETTINGS, **HELD)
     with pytest.raises(ZeroDivisionError):
-        list(backend(tmp_path, broken).drive(run))
+        list(backend(tmp_path, broken).drive(run, token=NOBODY))
 
 
 def test_platforms_errors_are_known() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ditto_hub.events import LeaseEnded, LeaseRefused, LeaseStarted, RunPaused
-from ditto_hub.lease_words import WORDS, Around, lease_line, lease_words
+from ditto_hub.runs.lease_words import Around, lease_words
 
 NOON = 1_800_014_400.0  # 2027-01-15 12:00 UTC
 REASONS = (
@@ -24,8 +24,8 @@ def test_quota() -> None:
     event = refused("quota", retry_at=NOON + 102 * 60)
     around = Around(NOON, 0, 0.4)
     assert lease_words(event, around) == (
-        "This lease asks 90 s, you have 41 s of GPU left today; the run is saved and goes on after"
-        " 13:42, or now with a Job for about $0.40."
+        "This lease needs 90 s, and you have 41 s of GPU left today; the run is saved and continues"
+        " after 13:42, or now with a Job for about $0.40."
     )
 
 
@@ -36,14 +36,14 @@ def test_quota() -> None:
 def test_time_is_the_readers(hours: int, offset_h: int, when: str) -> None:
     """The hour is that of the reader's clock, with the date where it is another day."""
     event = refused("quota", retry_at=NOON + hours * 3600)
-    assert f"goes on {when}." in lease_words(event, Around(NOON, offset_h * 3600))
+    assert f"continues {when}." in lease_words(event, Around(NOON, offset_h * 3600))
 
 
 @pytest.mark.parametrize(("hours", "when"), [(1, "13:00 UTC"), (14, "02:00 UTC on 2027-01-16")])
 def test_time_of_an_unknown_clock_names_its_zone(hours: int, when: str) -> None:
     """Where the reader's clock is not known, as on a page, the hour is told in UTC and says so."""
     event = refused("quota", retry_at=NOON + hours * 3600)
-    assert f"goes on after {when}." in lease_words(event, Around(NOON))
+    assert f"continues after {when}." in lease_words(event, Around(NOON))
 
 
 @pytest.mark.parametrize("reason", REASONS)
@@ -57,6 +57,7 @@ def test_every_refusal_has_a_sentence(reason: str, goes_on: bool, left_s: int | 
         assert words.endswith((".", ")."))
         assert "None" not in words
         assert "{" not in words
+        assert "lease." not in words
 
 
 @pytest.mark.parametrize("reason", [r for r in REASONS if r not in ("kept", "busy")])
@@ -89,6 +90,6 @@ def test_other_events_say_nothing() -> None:
 
 
 def test_another_language() -> None:
-    """The same line can be put in other words, those inside it too."""
-    words = {**WORDS, "lease.queue": "Plus tard, {after}", "after.asked": "si vous voulez"}
-    assert lease_line(refused("queue")).put(words) == "Plus tard, si vous voulez"
+    """The same line is said in another language, the texts inside it too."""
+    said = lease_words(refused("queue"), Around(), "zh-TW")
+    assert said == "沒有及時等到空閒的 GPU；訓練已儲存，會在您要求時繼續。"

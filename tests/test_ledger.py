@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ditto_hub.backends.ledger import DAY_S, Ledger
+from ditto_hub.backends.zerogpu.ledger import DAY_S, Ledger
 
 PLANS = (300.0, 2400.0, 3600.0)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ditto_hub.demos import Demonstration, DemoSet
+from ditto_hub.demos.demonstrations import Demonstration, DemoSet
 from ditto_hub.errors import ConfigError, RunError
 from ditto_hub.evaluation.judges import Messages
 from ditto_hub.evaluation.methods import (
@@ -106,9 +106,17 @@ def test_a_system_turn_stays_in_front() -> None:
     """The prompt's system turn comes before the demonstrations, and theirs are left out."""
     system = {"role": "system", "content": "Be brief."}
     demo = Demonstration("d", ({"role": "system", "content": "Old."}, *PROMPT), "three!")
-    shown = with_demonstrations([system, ASKED], [demo], lambda _: True)
+    asked = {"role": "user", "content": "Write four."}
+    shown = with_demonstrations([system, asked], [demo], lambda _: True)
     assert [turn["role"] for turn in shown] == ["system", "user", "assistant", "user"]
     assert shown[0] == system
+
+
+def test_few_shot_is_not_shown_the_answer() -> None:
+    """A demonstration of the very prompt that is asked is left out."""
+    demos = [Demonstration("d", PROMPT, "three!"), Demonstration("e", "Write two.", "two!")]
+    shown = with_demonstrations([ASKED], demos, lambda _: True)
+    assert [turn["content"] for turn in shown] == ["Write two.", "two!", ASKED["content"]]
 
 
 def test_self_prompt_puts_the_users_words_first() -> None:
@@ -167,5 +175,5 @@ def test_default_methods_are_in_the_registry() -> None:
 
 
 def test_rows_are_found_by_their_own_name() -> None:
-    """Each row of the registry stands under its name, and has a label."""
-    assert all(METHODS[name].name == name and METHODS[name].label for name in METHODS)
+    """Each row of the registry stands under its name."""
+    assert all(METHODS[name].name == name for name in METHODS)

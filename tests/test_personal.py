@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ditto_hub.personal import KINDS, find_personal
+from ditto_hub.demos.personal_data import KINDS, find_personal
 
 
 def kinds(text: str) -> list[str]:
@@ -158,6 +158,6 @@ def test_hard_texts_are_looked_through(text: str) -> None:
 
 def test_every_kind_has_words() -> None:
     """Each kind can be told to a person."""
-    from ditto_hub.personal import LOOKS
+    from ditto_hub.demos.personal_data import LOOKS
 
     assert {kind for kind, _, _ in LOOKS} == set(KINDS)

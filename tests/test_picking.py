@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ditto_hub.cli import main
-from ditto_hub.importers import load_demos
+from ditto_hub.demos.importers import load_demos
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_voice_is_picked(tmp_path: Path) -> None:
     ("words", "code", "told"),
     [
         (("--rows", "one", "--output", "x"), 2, "whole numbers"),
-        (("--output", "x"), 1, "lacks the column prompt and completion"),
+        (("--output", "x"), 1, "lacks the columns prompt, completion"),
     ],
 )
 def test_a_wrong_choice_is_told(table: Path, words: tuple[str, ...], code: int, told: str) -> None:

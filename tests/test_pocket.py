@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from voices import voice_prompts, voice_traits
 
 from ditto_hub import pocket
 from ditto_hub.errors import ConfigError, DemoError, JudgeError
@@ -320,13 +321,13 @@ def test_three_voices_are_shipped() -> None:
     """There are three voices, each with five to seven demonstrations and a dozen prompts."""
     counts = [len(_demos(name)) for name in pocket.voices()]
     assert sorted(counts) == [5, 6, 7]
-    assert all(len(pocket.voice_prompts(name)) >= 12 for name in pocket.voices())
+    assert all(len(voice_prompts(name)) >= 12 for name in pocket.voices())
 
 
 @pytest.mark.parametrize("name", pocket.voices())
 def test_voice_shows_its_traits(name: str) -> None:
     """Every demonstration of a voice is whole by its trait file, and by no other voice's."""
-    judges = {v: GrammarJudge.for_traits(pocket.voice_traits(v)) for v in pocket.voices()}
+    judges = {v: GrammarJudge.for_traits(voice_traits(v)) for v in pocket.voices()}
     for row in _demos(name):
         whole = {v for v, j in judges.items() if j.score(row["prompt"], row["completion"]).whole}
         assert whole == {name}
@@ -336,7 +337,7 @@ def test_voice_shows_its_traits(name: str) -> None:
 def test_voice_prompts_are_unseen(name: str) -> None:
     """A voice's prompts and demonstrations are held out, and no prompt is a demonstration's."""
     shown = [row["prompt"] for row in _demos(name)]
-    prompts = pocket.voice_prompts(name)
+    prompts = voice_prompts(name)
     assert all(parse_prompt(prompt).held_out for prompt in shown + prompts)
     assert len(set(shown + prompts)) == len(shown) + len(prompts)
 
@@ -344,7 +345,7 @@ def test_voice_prompts_are_unseen(name: str) -> None:
 @pytest.mark.parametrize("name", pocket.voices())
 def test_voice_was_never_trained(name: str) -> None:
     """A voice's combination of traits lies in a part of the space that pre-training leaves out."""
-    assert Persona.from_json(pocket.voice_traits(name)).part in (0, 1)
+    assert Persona.from_json(voice_traits(name)).part in (0, 1)
 
 
 def test_unknown_voice_is_refused() -> None:
@@ -519,9 +520,9 @@ def test_voice_is_latent(writer: Any) -> None:
     """
     from ditto_hub.pocket.measure import ask
 
-    judges = {v: GrammarJudge.for_traits(pocket.voice_traits(v)) for v in pocket.voices()}
+    judges = {v: GrammarJudge.for_traits(voice_traits(v)) for v in pocket.voices()}
     shown = {v: [(r["prompt"], r["completion"]) for r in _demos(v)][:5] for v in judges}
-    asked = [(v, prompt) for v in judges for prompt in pocket.voice_prompts(v)[:5]]
+    asked = [(v, prompt) for v in judges for prompt in voice_prompts(v)[:5]]
     sums = []
     for chats in ([ask(p) for _, p in asked], [ask(p, shown[v]) for v, p in asked]):
         texts = writer.write(chats, seed=2)

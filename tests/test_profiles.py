@@ -6,12 +6,12 @@ import threading
 
 import pytest
 
-from ditto_hub.caps import DAY_S, Start, claim_start, may_start, require_start, starting
 from ditto_hub.config import PRESETS
-from ditto_hub.devices import DEVICES
+from ditto_hub.cost.devices import DEVICES
+from ditto_hub.cost.limits import DAY_S, Start, claim_start, may_start, require_start, starting
+from ditto_hub.cost.profiles import PROFILE_NAMES, Profile, load_profile
 from ditto_hub.errors import ConfigError, RunError
-from ditto_hub.profiles import PROFILE_NAMES, Profile, load_profile
-from ditto_hub.runs import home
+from ditto_hub.runs.folder import home
 
 NOW = 1_000_000.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ditto_hub.events import BatchSampled, RunStarted, StageFinished, StageStarted, StepTaken
-from ditto_hub.progress import Progress, clock
+from ditto_hub.runs.progress import Progress, clock
 
 PLAN = [("warm-start", 4), ("sampling", 1), ("update", 2), ("scoring", 1), ("sft-long", 2)]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_methods import Echo
 
-from ditto_hub.demos import DemoSet
+from ditto_hub.demos.demonstrations import DemoSet
 from ditto_hub.errors import ConfigError
 from ditto_hub.evaluation.judges import Messages
 from ditto_hub.evaluation.prompts import prepare_prompts, read_prompts, write_prompts
@@ -53,8 +53,8 @@ def test_a_prompts_file_in_each_form(tmp_path: Path, content: str) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "holds no prompt"),
-        (b"\n \n", "holds no prompt"),
+        (b"", "has no prompts"),
+        (b"\n \n", "has no prompts"),
         (b"fine\n{broken", "Line 2"),
         (b'{"text": "x"}', "Line 1"),
         (b'{"prompt": 3}', "Line 1"),

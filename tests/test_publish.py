@@ -25,12 +25,13 @@ from publishing import (
 from run_folders import DEMOS, SECRET
 
 from ditto_hub.errors import ConfigError, HubError
-from ditto_hub.hub.bundle import clean_config
-from ditto_hub.hub.loadback import LoadBackQuestion, check_load_back
-from ditto_hub.hub.publish import PublishOptions, publish_steps
-from ditto_hub.hub.receipt import render_receipt
-from ditto_hub.results import Answer, Evaluation, EvaluationPrompt, Score, save
-from ditto_hub.runs import Run
+from ditto_hub.hub.publishing.bundle import clean_config
+from ditto_hub.hub.publishing.loadback import LoadBackQuestion, check_load_back
+from ditto_hub.hub.publishing.options import PublishOptions
+from ditto_hub.hub.publishing.publish import publish_steps
+from ditto_hub.hub.publishing.receipt import render_receipt
+from ditto_hub.runs.folder import Run
+from ditto_hub.runs.results import Answer, Evaluation, EvaluationPrompt, Score, save
 
 pytestmark = [
     pytest.mark.usefixtures("quick"),
@@ -79,7 +80,7 @@ def test_pocket_is_published_along(run: Run, hub: Hub, token: str) -> None:
     assert config["base_model_name_or_path"] == "alice/ditto-pocket"
     assert config["revision"] == hub.state.repos["model", "alice/ditto-pocket"].head.oid
     assert "alice/ditto-pocket" in receipt.base_url
-    assert any("ditto-pocket" in notice for notice in receipt.notices)
+    assert any("ditto-pocket" in str(notice) for notice in receipt.notices)
 
 
 def test_pocket_is_published_once(run: Run, hub: Hub, token: str) -> None:
@@ -157,7 +158,7 @@ def test_include_demos_adds_them_and_warns(run: Run, hub: Hub, token: str) -> No
     receipt = send(run, hub, token, include_demos=True)
     rows = [json.loads(r) for r in repo_files(hub)["demonstrations.jsonl"].splitlines()]
     assert [r["completion"] for r in rows] == [d.completion for d in DEMOS]
-    assert any("every word" in notice for notice in receipt.notices)
+    assert any("every word" in str(notice) for notice in receipt.notices)
 
 
 def test_demos_left_out_later_are_removed(run: Run, hub: Hub, token: str) -> None:
@@ -236,7 +237,7 @@ def test_a_mismatch_is_loud_and_stays_private(
 ) -> None:
     """Other logits than the run's fail the check, and the repo is not made public."""
     answer = {"on": 0.4, "off": 0.0, "effect": 2.0, "dtype": "float32", "versions": {}}
-    monkeypatch.setattr("ditto_hub.hub.loadback._ask", lambda *_: answer)
+    monkeypatch.setattr("ditto_hub.hub.publishing.loadback._ask", lambda *_: answer)
     receipt = send(run, hub, token, load_back="logits", public=True)
     assert not receipt.good
     assert "LOAD-BACK CHECK FAILED" in render_receipt(receipt)
@@ -251,7 +252,7 @@ def test_a_process_that_fails_is_told(run: Run, hub: Hub, token: str, tmp_path: 
     receipt = send(run, hub, token, load_back="logits", python=python)
     assert receipt.load_back is not None
     assert receipt.load_back.status == "failed"
-    assert "no such model" in receipt.load_back.message
+    assert "no such model" in str(receipt.load_back.message)
 
 
 def test_another_candidate_is_compared_off_only(
@@ -259,11 +260,11 @@ def test_another_candidate_is_compared_off_only(
 ) -> None:
     """The probe is of the chosen adapter, so for another one the check says what it left out."""
     answer = {"on": 9.0, "off": 0.0, "effect": 2.0, "dtype": "float32", "versions": {}}
-    monkeypatch.setattr("ditto_hub.hub.loadback._ask", lambda *_: answer)
+    monkeypatch.setattr("ditto_hub.hub.publishing.loadback._ask", lambda *_: answer)
     receipt = send(run, hub, token, load_back="logits", candidate="sft")
     assert receipt.load_back is not None
     assert receipt.load_back.status == "passed"
-    assert "another candidate" in receipt.load_back.message
+    assert "another candidate" in str(receipt.load_back.message)
 
 
 def test_cleaned_config_means_the_same(made: Path) -> None:

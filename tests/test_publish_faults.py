@@ -23,8 +23,9 @@ from publishing import (
 
 from ditto_hub.errors import HubError
 from ditto_hub.hub import bounds
-from ditto_hub.hub.publish import PublishOptions, publish
-from ditto_hub.runs import Run
+from ditto_hub.hub.publishing.options import PublishOptions
+from ditto_hub.hub.publishing.publish import publish
+from ditto_hub.runs.folder import Run
 
 pytestmark = [
     pytest.mark.usefixtures("quick"),
@@ -110,11 +111,11 @@ WORDS: dict[str, tuple[dict[str, Any], str]] = {
     "token expires midway": ({"kind": "expire", "match": "preupload"}, "does not accept the token"),
     "rate limit with a long wait": (
         {"kind": "status", "match": "preupload", "status": 429, "headers": {"Retry-After": "900"}},
-        "rate limit.*15 minutes",
+        "rate limit.*15 min",
     ),
     "rate limit on a read": (
         {"kind": "status", "match": "whoami", "status": 429, "headers": {"Retry-After": "600"}},
-        "rate limit.*10 minutes",
+        "rate limit.*10 min",
     ),
     "truncated upload": (
         {"kind": "truncated", "match": "PUT /lfs", "times": 99},

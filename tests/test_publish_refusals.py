@@ -17,7 +17,7 @@ from publishing import (
 )
 
 from ditto_hub.errors import BaseModelError, ConfigError, HubError, RunError
-from ditto_hub.runs import Run
+from ditto_hub.runs.folder import Run
 
 pytestmark = [
     pytest.mark.usefixtures("quick"),
@@ -37,7 +37,7 @@ REFUSALS: dict[str, tuple[str, str]] = {
     "only a reader there": ("readers/voice", "only the role 'read'"),
     "a dataset": ("alice/data", "is a dataset already"),
     "a space": ("alice/app", "is a space already"),
-    "something else": ("alice/other", "holds something else"),
+    "something else": ("alice/other", "contains something else"),
     "public already": ("alice/open", "is public"),
 }
 
@@ -99,7 +99,7 @@ def test_sufficient_tokens(case: str, run: Run, hub: Hub) -> None:
 def test_expiring_soon_is_said(run: Run, hub: Hub) -> None:
     """A sign-in with less than an hour left is used, and its remaining life is told."""
     token = hub.add_token("alice", "oauth", ("write-repos",), time.time() + 1800)
-    assert any("expires in" in n for n in send(run, hub, token).notices)
+    assert any("expires in" in str(n) for n in send(run, hub, token).notices)
 
 
 DAMAGES: dict[str, tuple[str, bytes | None, str]] = {
@@ -181,7 +181,7 @@ def test_base_on_disk_needs_an_id(run: Run, hub: Hub, token: str, base_folder: P
 def test_base_that_was_deleted(run: Run, hub: Hub, token: str) -> None:
     """An adapter whose base is gone is not published."""
     del hub.state.repos["model", "base/tiny"]
-    with pytest.raises(BaseModelError, match="cannot be had any more"):
+    with pytest.raises(BaseModelError, match="no longer available"):
         send(run, hub, token)
     assert ("model", ADAPTER) not in hub.state.repos
 
@@ -228,4 +228,4 @@ def test_card_edited_on_the_hub(run: Run, hub: Hub, token: str) -> None:
     send(run, hub, token)
     repo = hub.state.repos["model", ADAPTER]
     repo.commit("edit", {**repo.head.files, README: repo.head.files[".gitattributes"]})
-    assert any("edited on the Hub" in n for n in send(run, hub, token).notices)
+    assert any("edited on the Hub" in str(n) for n in send(run, hub, token).notices)

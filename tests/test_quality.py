@@ -30,9 +30,9 @@ from quality_verdicts import (  # noqa: E402
 from quality_voices import Setup, make_demos, make_persona, make_requests  # noqa: E402
 
 from ditto_hub.config import preset  # noqa: E402
+from ditto_hub.evaluation.guidance import FIGURES, MEASURED, write_figures  # noqa: E402
 from ditto_hub.pocket.grammar import grammar_hash  # noqa: E402
 from ditto_hub.pocket.persona import REPORTING_SEEDS, TUNING_SEEDS, Persona  # noqa: E402
-from ditto_hub.regimes import MEASURED, SOURCE  # noqa: E402
 
 
 def found(low: float, high: float) -> Estimate:
@@ -217,11 +217,16 @@ def test_a_committed_file_tells_what_the_folder_told(
 
 def test_users_are_told_what_the_committed_results_say() -> None:
     """The package's regimes are counted from the committed units, to the last digit."""
-    if not MEASURED:
-        assert not (BENCHMARKS.parent / SOURCE).exists()
-        return
-    cells = tables.gather(tables.read_units(BENCHMARKS.parent / SOURCE))
+    source = json.loads(FIGURES.read_text("utf-8"))["source"]
+    cells = tables.gather(tables.read_units(BENCHMARKS.parent / source))
     assert tables.measured_regimes(cells) == MEASURED
+
+
+def test_figures_are_written_as_they_are_committed(tmp_path: Path) -> None:
+    """Writing what is read gives the package's own file, byte for byte."""
+    source = json.loads(FIGURES.read_text("utf-8"))["source"]
+    write_figures(MEASURED, source, tmp_path / "figures.json")
+    assert (tmp_path / "figures.json").read_bytes() == FIGURES.read_bytes()
 
 
 # ---- voices --------------------------------------------------------------------------------------

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from ditto_hub import api
-from ditto_hub.algorithm import base_model
-from ditto_hub.algorithm.base_model import four_bit, load_base, pick_dtype
 from ditto_hub.backends.local import LocalBackend
 from ditto_hub.config import RunConfig
+from ditto_hub.engine import base_model
+from ditto_hub.engine.base_model import four_bit, load_base, pick_dtype
 from ditto_hub.errors import BaseModelError, ConfigError, MemoryShortError
+from ditto_hub.tokens import NOBODY
 
 SETTINGS = (
     "base.quantize=4bit", "warm_start.max_steps=2", "sampling.samples=2", "update.rounds=1",
@@ -41,16 +42,18 @@ def test_it_is_off_unless_asked_for() -> None:
 
 def test_a_run_in_four_bits_or_the_reason_why_not(tmp_path: Path) -> None:
     """With bitsandbytes a run finishes and says so; without, it fails and names what to install."""
-    run = api.create_run("example:harbor", "pocket", config(), output=tmp_path / "run")
+    run = api.create_run(
+        "example:harbor", "pocket", config(), output=tmp_path / "run", token=NOBODY
+    )
     assert run.record.base_model["quantize"] == "4bit"
     if find_spec("bitsandbytes") is None:
         with pytest.raises(BaseModelError, match=r"ditto-hub\[4bit\]"):
-            list(api.drive(run, backend=LocalBackend("cpu")))
+            list(api.drive(run, backend=LocalBackend("cpu"), token=NOBODY))
         return
-    list(api.drive(run, backend=LocalBackend("cpu")))
+    list(api.drive(run, backend=LocalBackend("cpu"), token=NOBODY))
     assert run.record.status == "finished"
     assert all(math.isfinite(v) for v in run.record.candidates["sft"]["scores"].values())
-    model, _ = load_base(run.record.base_model, device=torch.device("cpu"))
+    model, _ = load_base(run.record.base_model, device=torch.device("cpu"), token=NOBODY)
     assert type(model.model.layers[0].self_attn.q_proj).__name__ == "Linear4bit"
 
 
@@ -78,7 +81,7 @@ def test_a_base_that_does_not_load_is_told(
 
     monkeypatch.setattr(base_model.AutoModelForCausalLM, "from_pretrained", full)
     with pytest.raises(MemoryShortError, match="estimate"):
-        load_base({"id": str(tiny("smollm2"))}, device=torch.device("cpu"))
+        load_base({"id": str(tiny("smollm2"))}, device=torch.device("cpu"), token=NOBODY)
 
 
 @pytest.mark.parametrize(("real", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])

@@ -8,7 +8,7 @@ from itertools import islice
 
 import pytest
 
-from ditto_hub.algorithm.ranking import (
+from ditto_hub.ditto.ranking import (
     Comparison,
     Ranked,
     comparisons,

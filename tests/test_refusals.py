@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ditto_hub.backends.ledger import Standing
-from ditto_hub.backends.refusals import Ask, Terms, plan_ask, read_refusal
+from ditto_hub.backends.zerogpu.ledger import Standing
+from ditto_hub.backends.zerogpu.refusals import Ask, Terms, plan_ask, read_refusal
 from ditto_hub.events import LeaseRefused
 
 QUOTA = "ZeroGPU quota exceeded"

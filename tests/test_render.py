@@ -13,19 +13,22 @@ import pytest
 from tiny_runs import tiny_config, tiny_demos
 
 from ditto_hub import events as ev
-from ditto_hub.algorithm.loop import plan, total_steps
-from ditto_hub.demos import Finding
-from ditto_hub.hardware import Budget, Estimate
-from ditto_hub.profiles import load_profile
-from ditto_hub.progress import plan_of
-from ditto_hub.runs import Run
-from ditto_hub.ui import render
-from ditto_hub.ui.before import BASE_FILE, base_texts, texts_for
-from ditto_hub.ui.charts import Line, chart
-from ditto_hub.ui.estimates import about_time, estimate_words
-from ditto_hub.ui.run_charts import charts
-from ditto_hub.ui.story import Story, Tail, Tails
-from ditto_hub.ui.terms import privacy
+from ditto_hub.cost.estimates import Budget, Estimate
+from ditto_hub.cost.profiles import load_profile
+from ditto_hub.demos.findings import Finding
+from ditto_hub.ditto.loop import plan, total_steps
+from ditto_hub.runs import results
+from ditto_hub.runs.folder import Run
+from ditto_hub.runs.progress import plan_of
+from ditto_hub.ui.html import render
+from ditto_hub.ui.html.charts import Line, chart
+from ditto_hub.ui.html.estimates import about_time, estimate_words
+from ditto_hub.ui.html.run_charts import charts
+from ditto_hub.ui.html.run_list import Row, parent_panel, run_list
+from ditto_hub.ui.html.story import Story, Tail, Tails
+from ditto_hub.ui.html.terms import privacy
+from ditto_hub.ui.serving.samples import BASE_FILE, base_texts, texts_for, verdict_of
+from ditto_hub.words import Message, say, told
 
 EVIL = '<script>alert("x")</script>'
 SCORES = {"held_out_loss": 1.5, "style_distance": 0.4, "length_ratio": 1.1}
@@ -176,7 +179,7 @@ def test_states(run: Run, status: str, place: int | None, state: str) -> None:
         ("waiting", 3, "3 before you"),
         ("running", 0, "round 1 of 2, update, step 1 of 2"),
         ("left", None, "The server stopped"),
-        ("finished", None, "The adapter is ready"),
+        ("finished", None, "Try it, compare it"),
     ],
 )
 def test_status_says_it_in_words_beside_the_bar(state: str, place: int | None, words: str) -> None:
@@ -197,11 +200,11 @@ def test_the_timeline_marks_where_the_run_is() -> None:
     Sound(shown)
 
 
-def test_charts_are_there_from_the_start() -> None:
-    """Four charts, empty or drawn, so that nothing jumps when the first point comes."""
-    empty, drawn = charts(Story(tiny_config()), "en"), charts(story_of(), "en")
-    assert empty.count("<figure") == drawn.count("<figure") == 4
-    assert empty.count('<svg viewBox="0 0 300') == 0
+def test_a_chart_is_there_once_it_has_data() -> None:
+    """Nothing before the first point; then the curves stand in a fold, all that have data."""
+    drawn = charts(story_of(), "en")
+    assert charts(Story(tiny_config()), "en") == ""
+    assert drawn.startswith('<details class="d-curves"><summary>Training curves')
     assert drawn.count('<svg viewBox="0 0 300') == 4
     Sound(drawn)
 
@@ -242,20 +245,85 @@ def test_texts_stand_in_the_order_of_training(run: Run) -> None:
     heads = [head for head, _, _ in texts_for(run, "demo-1", 0, "en")]
     assert heads == ["What you showed", "Before training", "After the warm start"]
     assert texts_for(run, "none", 0, "en") == []
-    assert "cut at the length cap" in render.voices(texts_for(run, "demo-1", 3, "en"), "en")
+    assert "cut at the length cap" in render.voices(texts_for(run, "demo-1", 3, "en"), 9, "en")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ok \ufffd\ufffd", "not readable writing"),
+        (" ", "texts are empty"),
+        ("COPY", "copy your examples"),
+        ("A fair text of its own.", "Whether it beats prompting alone is not measured"),
+    ],
+)
+def test_a_verdict_names_what_is_wrong(run: Run, text: str, said: str) -> None:
+    """Gibberish, empty and copied texts are called so; a sound one claims nothing unmeasured."""
+    demo = run.demos().train[0]
+    row = {"demo": demo.id, "text": demo.completion if text == "COPY" else text, "ended": True}
+    run.write("rollouts/round-0.jsonl", (json.dumps(row) + "\n").encode())
+    run.record.chosen = "sft"
+    first, *_ = verdict_of(run, "en")
+    assert said in first[0]
+    assert verdict_of(run, "en")[-1][0].startswith("Kept: Warm start.")
+
+
+def test_a_degenerate_candidate_is_no_good_news(run: Run) -> None:
+    """What selection found is said, also where nothing better was there to keep."""
+    why = Message("ditto.no_end", share=1.0)
+    run.record.candidates = {"sft": {"scores": SCORES, "degenerate": why}}
+    run.record.chosen = "sft"
+    run.save_record()
+    said, kind = verdict_of(Run.load(run.folder), "en")[0]
+    assert kind == "warning"
+    assert told(why) in said
+
+
+@pytest.mark.parametrize(
+    ("method", "against", "low", "high", "said"),
+    [
+        ("ditto", "few-shot", 0.6, 0.9, "better"),
+        ("few-shot", "ditto", 0.6, 0.9, "worse"),
+        ("ditto", "few-shot", 0.4, 0.7, "even"),
+    ],
+)
+def test_a_verdict_is_what_was_measured(
+    run: Run, method: str, against: str, low: float, high: float, said: str
+) -> None:
+    """Against prompting, from whichever side it was told, under the name the round had then."""
+    rate = results.WinRate(
+        method, against, 5, 0, 3, 8, 0, (low + high) / 2, low, high, 4, "wilson", True
+    )
+    prompts = tuple(results.EvaluationPrompt(f"p{i}", ()) for i in range(4))
+    found = results.Evaluation(
+        "stylometric", "stylometric", "2026-11-27", "user", True, (method, against), prompts,
+        settings={"ditto": "round-1"}, win_rates=(rate,), complete=True,
+    )  # fmt: skip
+    results.save(run, found)
+    run.record.chosen = "round-1"
+    standing = verdict_of(run, "en")[0][0]
+    shares = [low, high] if method == "ditto" else [1 - high, 1 - low]
+    figures = {
+        "rate": f"{sum(shares) / 2:.0%}",
+        "low": f"{shares[0]:.0%}",
+        "high": f"{shares[1]:.0%}",
+    }
+    assert standing == say(f"verdict.{said}", "en", n=8, **figures)
 
 
 def test_no_text_becomes_markup(run: Run) -> None:
     """Texts of users, models and errors are escaped wherever they are shown."""
     finding = Finding("warning", "x", EVIL)
     run.record.base_model = {"id": EVIL}
+    run.rename(EVIL)
     shown = [
-        render.voices(texts_for(run, "demo-1", 0, "en"), "en"),
+        render.voices(texts_for(run, "demo-1", 0, "en"), 9, "en"),
         render.findings(finding, [finding], [1], 1, "en"),
         render.difference(EVIL, f"{EVIL} more"),
         render.notice(EVIL),
-        render.told(ValueError(EVIL), "en"),
-        render.run_card(run, "paused", 1, False, "en"),
+        render.failure(ValueError(EVIL), "en"),
+        run_list([Row(run, "paused", 1, EVIL)], "", run.record.id, "en"),
+        parent_panel(run, "en"),
         render.status(story_of(ev.RunFailed(error="X", message=EVIL)), "failed", None, "en"),
     ]
     for html in shown:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from ditto_hub.config import RunConfig
-from ditto_hub.demos import DemoSet
+from ditto_hub.demos.demonstrations import DemoSet
 from ditto_hub.errors import RunError, StorageError
-from ditto_hub.results import (
+from ditto_hub.runs.folder import Run
+from ditto_hub.runs.results import (
     Answer,
     Evaluation,
     EvaluationPrompt,
@@ -20,6 +21,7 @@ from ditto_hub.results import (
     Rating,
     Score,
     WinRate,
+    count_prompts,
     file_name,
     load,
     load_all,
@@ -28,7 +30,7 @@ from ditto_hub.results import (
     save_progress,
     tally,
 )
-from ditto_hub.runs import Run
+from ditto_hub.words import Message
 
 
 def pair(forward: str, backward: str | None) -> JudgedPair:
@@ -51,11 +53,11 @@ def full() -> Evaluation:
         ratings=(Rating("ditto", "p", 0, {"total": 0.5}),),
         pairs=(pair("a", "tie"),),
         scores=(Score("ditto", "total", 0.5, None, None, 1, 1),),
-        win_rates=(WinRate("ditto", "sft", 0, 1, 0, 1, 0, 0.5, 0, 1, 1, "wilson", True, "so"),),
+        win_rates=(WinRate("ditto", "sft", 0, 1, 0, 1, 0, 0.5, 0, 1, 1, "wilson", True),),
         tally=JudgeTally(1, 0, 1),
         degeneration={"ditto": {"length_ratio": 1.1}},
-        missing={"spin": "no adapter"},
-        notes=("a note",),
+        missing={"spin": Message("runs.no_adapter.what", run_id="r")},
+        notes=(Message("evaluation.seen_prompts", prompts=count_prompts(1)), "an old note"),
         complete=True,
         grammar_hash="abc",
     )

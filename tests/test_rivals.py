@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 from tiny_models import build_tiny
-from tiny_runs import tiny_config, tiny_demos, tiny_policy, tiny_run
+from tiny_runs import fail_step, tiny_config, tiny_demos, tiny_policy, tiny_run
 
 from ditto_hub import api
-from ditto_hub.algorithm.rivals import (
+from ditto_hub.api.comparing import label_notes
+from ditto_hub.ditto.rivals import (
     DRAWS_A_PAIR,
     RIVALS,
     begin,
@@ -22,12 +23,13 @@ from ditto_hub.algorithm.rivals import (
     rival,
     rival_config,
 )
-from ditto_hub.algorithm.state import Checkpoint, Work
-from ditto_hub.api.comparing import label_notes
+from ditto_hub.ditto.state import Checkpoint, Work
 from ditto_hub.errors import ConfigError, RunError
 from ditto_hub.events import StageFinished, StepTaken
-from ditto_hub.results import Evaluation
-from ditto_hub.runs import Run
+from ditto_hub.runs.folder import Run
+from ditto_hub.runs.results import Evaluation
+from ditto_hub.tokens import NOBODY
+from ditto_hub.words import Message
 
 Prompt = Sequence[Mapping[str, str]]
 
@@ -148,7 +150,7 @@ def test_missing_pairs_are_the_reason_of_the_stage(folder: Path) -> None:
     work, answers = started(folder, "dpo-sft"), iter(["a", *["tie"] * 100])
     found = finish(work, "dpo-sft", lambda *_: next(answers), 3)
     ended = [i for i in found if isinstance(i, StageFinished)]
-    assert ended[0].reason == "2 of 3 pairs are missing, for the judge tied too many"
+    assert ended[0].reason == Message("ditto.pairs_missing", missing=2, wanted=3)
     assert len([i for i in found if isinstance(i, StepTaken)]) == 4
 
 
@@ -190,6 +192,51 @@ def test_a_resumed_rival_is_the_same(folder: Path, name: str) -> None:
     assert same(again.policy.snapshot(), whole.policy.snapshot())
 
 
+# ---- a step that fails ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "at"), [("spin", 3), ("dpo-sft", 2)])
+def test_what_was_sound_is_kept_at_its_final_scale(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, at: int
+) -> None:
+    """SPIN keeps its last whole iterate, labelled DPO its steps; both at the scale asked for."""
+    fail_step(monkeypatch, at)
+    work, after = started(folder, name, "lora.strength=0.5"), []
+    for item in rival(work, name, Shorter(), 3):
+        if isinstance(item, StepTaken):
+            after.append(work.policy.snapshot())
+    assert work.progress.stopped_early
+    half = {k: v * 0.5 if "lora_B" in k else v for k, v in after[1].items()}
+    assert same(half, work.policy.snapshot())
+
+
+def test_a_labelled_rival_without_a_sound_step_is_where_it_started(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The very first step fails: nothing was trained, so nothing is scaled."""
+    fail_step(monkeypatch, 0)
+    work = started(folder, "dpo-sft", "lora.strength=0.5")
+    finish(work, "dpo-sft", Shorter(), 3)
+    assert same(work.policy.snapshot(), work.pi_0)
+
+
+@pytest.mark.parametrize("name", ["spin", "dpo-sft"])
+def test_a_rival_that_failed_goes_on_from_every_checkpoint(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Stopped anywhere, it ends with the same bytes."""
+    fail_step(monkeypatch, 3)
+    whole, states = started(folder, name, "lora.strength=0.5"), []
+    for item in rival(whole, name, Shorter(), 3):
+        if isinstance(item, Checkpoint):
+            states.append(item.save())
+    for state in states:
+        again = Work(tiny_policy(folder, whole.config), tiny_demos(), whole.config)
+        again.load_bytes(state)
+        finish(again, name, Shorter(), 3)
+        assert same(again.policy.snapshot(), whole.policy.snapshot())
+
+
 # ---- on a run ---------------------------------------------------------------------------------
 
 
@@ -203,12 +250,12 @@ def test_a_missing_rival_is_named_with_what_trains_it(run: Run) -> None:
     """The other methods are compared; this one's absence says what ends it."""
     found = [
         item
-        for item in api.evaluate(
+        for item in api.stream_evaluate(
             run, methods=("zero-shot", "spin"), prompts=("Write a note.",), samples=1
         )
         if isinstance(item, Evaluation)
     ]
-    assert "--train-rivals" in found[-1].missing["spin"]
+    assert "--train-rivals" in str(found[-1].missing["spin"])
     assert {a.method for a in found[-1].answers} == {"zero-shot"}
 
 
@@ -216,16 +263,25 @@ def test_a_missing_rival_is_named_with_what_trains_it(run: Run) -> None:
 def test_a_rival_is_a_candidate_that_loads(run: Run, name: str) -> None:
     """Its adapter lies where methods look for it, and the run's own rollouts are as they were."""
     before = {p: p.read_bytes() for p in (run.folder / "rollouts").iterdir()}
-    list(api.train_rival(run, name, judge="stylometric", pairs=2))
+    list(api.train_rival(run, name, judge="stylometric", pairs=2, token=NOBODY))
     policy = tiny_policy(Path(run.record.base_model["id"]), run.config)
     policy.load_adapter(run.candidate(name))
     assert {p: p.read_bytes() for p in (run.folder / "rollouts").iterdir()} == before
     assert not (run.folder / "rivals" / f"{name}.safetensors").exists()
     notes = label_notes(run, ("sft", name))
-    assert ("2 pairs that the judge stylometric" in " ".join(notes)) == (name != "spin")
+    assert ("2 pairs that the judge stylometric" in " ".join(map(str, notes))) == (name != "spin")
 
 
 def test_a_rival_needs_the_warm_start(folder: Path, tmp_path: Path) -> None:
     """A run that has not begun has nothing to start from."""
     with pytest.raises(RunError, match="no adapter 'sft'"):
-        list(api.train_rival(tiny_run(folder, tmp_path / "new"), "spin"))
+        list(api.train_rival(tiny_run(folder, tmp_path / "new"), "spin", token=NOBODY))
+
+
+def test_labelled_pairs_follow_the_schedule(folder: Path) -> None:
+    """DPO on labelled pairs warms up and decays as `update.schedule` says, over all its steps."""
+    shape = ("update.schedule=linear", "update.warmup_ratio=0.25", "update.learning_rate=0.01")
+    work = started(folder, "dpo-sft", *shape)
+    found = [i for i in finish(work, "dpo-sft", Shorter(), 3) if isinstance(i, StepTaken)]
+    rates = [step.learning_rate / 0.01 for step in found]
+    assert rates == pytest.approx([1, 1, 2 / 3, 1 / 3])

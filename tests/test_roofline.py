@@ -6,19 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from ditto_hub.budget import (
+from ditto_hub.config import RunConfig, preset
+from ditto_hub.cost.devices import DEVICES, GB, PRICES, QUOTAS, find_device
+from ditto_hub.cost.estimates import Workload, compare_used, refine
+from ditto_hub.cost.quota import (
     Use,
     budget,
-    declared_at_most,
     estimate_leased,
     fit_quota,
     fitting_words,
 )
-from ditto_hub.config import RunConfig, preset
-from ditto_hub.devices import DEVICES, GB, PRICES, QUOTAS, find_device
-from ditto_hub.errors import ConfigError
-from ditto_hub.hardware import Workload, compare_used, refine
-from ditto_hub.roofline import (
+from ditto_hub.cost.roofline import (
     MATRIX_SHARE,
     MEMORY_SHARE,
     Job,
@@ -30,7 +28,8 @@ from ditto_hub.roofline import (
     rates,
     room,
 )
-from ditto_hub.shapes import SHAPES, BaseShape, shape_of_config
+from ditto_hub.cost.shapes import SHAPES, BaseShape, shape_of_config
+from ditto_hub.errors import ConfigError
 
 MISTRAL = "mistralai/Mistral-7B-Instruct-v0.2"
 QWEN = "Qwen/Qwen3-4B-Instruct-2507"
@@ -124,7 +123,7 @@ def test_training_is_four_operations_a_weight_and_token() -> None:
     flops = DEVICES["l40sx1"].flops * MATRIX_SHARE
     assert found.train_tokens_per_s == pytest.approx(flops / (4 * shape.multiplied))
     assert found.score_tokens_per_s == pytest.approx(2 * found.train_tokens_per_s)
-    assert "not measured" in found.source
+    assert "not measured" in str(found.source)
 
 
 def test_a_decoding_step_reads_the_weights_once() -> None:
@@ -169,7 +168,7 @@ def test_what_cannot_fit_is_refused_with_what_would() -> None:
     """7 B on a T4 fits in no batch: larger hardware and a smaller base are named, with prices."""
     found = estimate_on(job(device="t4-small"))
     assert not found.possible
-    told = " ".join(found.remedies)
+    told = " ".join(map(str, found.remedies))
     assert "larger hardware: l40sx1" in told
     assert "SmolLM2-360M" in told
 
@@ -261,14 +260,6 @@ def test_only_leased_devices_have_a_budget() -> None:
     assert (hired.budget, hired.price_usd is None) == (None, False)
     assert leased.budget is not None
     assert leased.price_usd is None
-
-
-@pytest.mark.parametrize(
-    ("left", "factor", "most"), [(300, 1.5, 200), (300, 2, 150), (41, 1.5, 27)]
-)
-def test_a_lease_declares_within_its_factor(left: float, factor: float, most: int) -> None:
-    """Of 300 s a half GPU may declare 200 and a whole one 150."""
-    assert declared_at_most(left, factor) == most
 
 
 # ---- the receipt -------------------------------------------------------------------------------

@@ -7,7 +7,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,13 @@ from typing import Any
 import pytest
 
 from ditto_hub import events as ev
-from ditto_hub import runs
 from ditto_hub.config import RunConfig, Update, preset
-from ditto_hub.demos import Demonstration, DemoSet
+from ditto_hub.demos.demonstrations import Demonstration, DemoSet
 from ditto_hub.errors import ConfigError, RunBusyError, RunError, RunOwnerError, StorageError
-from ditto_hub.runs import Run, RunRecord, hash_owner, home
-from ditto_hub.storage import write_atomic
+from ditto_hub.runs import folder as runs
+from ditto_hub.runs.folder import Run, hash_owner, home
+from ditto_hub.runs.record import RunRecord
+from ditto_hub.runs.storage import from_jsonl, write_atomic
 
 DEMOS = DemoSet(
     (
@@ -46,6 +49,33 @@ def files(folder: Path) -> set[str]:
 def test_create_writes_record_and_demonstrations(run: Run) -> None:
     """A new run folder holds its record and its demonstrations, nothing else."""
     assert files(run.folder) == {"run.json", "demos.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("  Notes to\nthe  crew ", "Notes to the crew"),
+        ("<b>港口</b> \u202e& more", "<b>港口</b> & more"),
+        ("x" * 3000, "x" * 80),
+        (" \0\n", "Write to the lab."),
+        ("", "Write to the lab."),
+    ],
+)
+def test_a_run_is_called_by_its_name_or_its_first_prompt(run: Run, given: str, kept: str) -> None:
+    """A name is one line of printable characters; it can be given while the run is worked on."""
+    with run.lock():
+        Run.load(run.folder).rename(given)
+        run.save_record()
+    assert Run.load(run.folder).title == kept
+
+
+def test_a_damaged_name_is_none(run: Run) -> None:
+    """Whatever the name's file holds, the run has a title; without prompts it is its id."""
+    (run.folder / "name.txt").write_bytes(b"\xff\xfe" * 5000)
+    assert len(run.title) <= 80
+    (run.folder / "name.txt").unlink()
+    (run.folder / "demos.jsonl").write_text("{")
+    assert run.title == run.record.id
 
 
 def test_load_gives_back_what_was_created(run: Run) -> None:
@@ -118,6 +148,19 @@ def test_home_follows_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
     assert home() == Path("/data/ditto-hub")
 
 
+def test_an_old_home_stays_in_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Runs in the folder that an older version chose are found where the platform has another."""
+    monkeypatch.delenv("DITTO_HUB_HOME")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "old"))
+    new = tmp_path / "Application Support" / "ditto-hub"
+    monkeypatch.setattr("platformdirs.user_data_path", lambda *_, **__: new)
+    assert home() == new
+    (tmp_path / "old" / "ditto-hub").mkdir(parents=True)
+    assert home() == tmp_path / "old" / "ditto-hub"
+    new.mkdir(parents=True)
+    assert home() == new
+
+
 def test_delete(run: Run) -> None:
     """Deleting a run leaves nothing of it."""
     run.delete()
@@ -172,7 +215,7 @@ def test_empty_owner_is_somebody() -> None:
 
 HOLD = """
 import sys
-from ditto_hub.runs import Run
+from ditto_hub.runs.folder import Run
 with Run.load(sys.argv[1]).lock():
     print("held", flush=True)
     sys.stdin.read()
@@ -309,13 +352,52 @@ def test_disk_full_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert files(run.folder) == {"run.json", "demos.jsonl"}
 
 
-def test_disk_really_full(run: Run) -> None:
+def test_disk_really_full(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same with a write that the system itself refuses for want of space."""
-    (run.folder / f".run.json.{os.getpid()}.tmp").symlink_to("/dev/full")
+    monkeypatch.setattr("ditto_hub.runs.storage.secrets.token_hex", lambda _: "0")
+    (run.folder / ".run.json.0.tmp").symlink_to("/dev/full")
     run.record.status = "running"
     with pytest.raises(StorageError, match="No space left on device"):
         run.save_record()
     assert Run.load(run.folder).record.status == "created"
+
+
+def in_threads(count: int, do: Callable[[int], None]) -> None:
+    """Call a function in several threads at once, and raise what one of them raised."""
+    together = threading.Barrier(count)
+
+    def go(number: int) -> None:
+        together.wait()
+        for _ in range(25):
+            do(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(go, range(count)))
+
+
+def test_threads_write_one_file(run: Run) -> None:
+    """Threads that write one file at once all succeed, and a reader never finds half of one."""
+
+    def write(number: int) -> None:
+        run.write("notes", str(number).encode() * 10_000)
+        found = (run.folder / "notes").read_bytes()
+        assert len(found) == 10_000
+        assert len(set(found)) == 1
+
+    in_threads(8, write)
+    assert files(run.folder) == {"run.json", "demos.jsonl", "notes"}
+
+
+def test_threads_replace_one_folder(run: Run) -> None:
+    """Threads that replace one folder at once all succeed, and one of theirs is there whole."""
+
+    def replace(number: int) -> None:
+        run.replace_folder("adapter", {"a": str(number).encode(), "b": str(number).encode()})
+
+    in_threads(4, replace)
+    assert files(run.folder) == {"run.json", "demos.jsonl", "adapter/a", "adapter/b"}
+    kept = {path.read_bytes() for path in (run.folder / "adapter").iterdir()}
+    assert len(kept) == 1
 
 
 def test_no_room_for_an_event(run: Run) -> None:
@@ -380,8 +462,9 @@ def test_delete_that_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
         (b'{"schema_version": 1}', "damaged"),
         (b'{"schema_version": 99}', "Install a newer ditto-hub"),
         (
-            b'{"schema_version": 1, "id": "x", "base_model": {}, "config": {}, "status": "odd"}',
-            "unknown status 'odd'",
+            b'{"schema_version": 1, "id": "x", "base_model": {"id": "x"}, "config": {},'
+            b' "status": "o"}',
+            "unknown status 'o'",
         ),
     ],
     ids=lambda value: str(value)[:40],
@@ -501,9 +584,8 @@ def test_missing_candidate(run: Run, name: str | None) -> None:
         run.candidate(name)
 
 
-def test_rollouts(run: Run) -> None:
-    """Rollouts are read back by round, line separators inside a text included; none where none."""
+def test_lines_of_json_are_read_back(run: Run) -> None:
+    """Line separators inside a text end no line of a file of rollouts."""
     rows = [{"text": "a\u2028b\x85c"}, {"text": "d"}]
     run.write("rollouts/round-0.jsonl", runs.to_jsonl_bytes(rows))
-    assert run.rollouts(0) == rows
-    assert run.rollouts(1) == []
+    assert from_jsonl(run.folder / "rollouts" / "round-0.jsonl") == rows

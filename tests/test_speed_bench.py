@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from ditto_hub.devices import DEVICES
-from ditto_hub.shapes import BaseShape
+from ditto_hub.cost.devices import DEVICES
+from ditto_hub.cost.shapes import BaseShape
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

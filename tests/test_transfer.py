@@ -19,7 +19,8 @@ from ditto_hub.backends.local import LocalBackend
 from ditto_hub.errors import HubBusyError, HubError, RunError, RunOwnerError
 from ditto_hub.hub import kept, transfer
 from ditto_hub.hub.client import HubClient
-from ditto_hub.runs import Run, hash_owner
+from ditto_hub.runs.folder import Run, hash_owner
+from ditto_hub.tokens import NOBODY
 
 pytestmark = [
     # huggingface_hub asks httpx2 in words that it has retired
@@ -293,15 +294,17 @@ def test_a_run_kept_midway_goes_on_elsewhere_to_the_same_bytes(
 ) -> None:
     """Paused in an update, kept, restored elsewhere and resumed, a run ends as if never moved."""
     whole = tiny_run(tiny("llama3"), tmp_path / "whole")
-    for _ in LocalBackend("cpu").drive(whole):
+    for _ in LocalBackend("cpu").drive(whole, token=NOBODY):
         pass
     half = tiny_run(tiny("llama3"), tmp_path / "half")
     steps: list[ev.Event] = []
-    for event in LocalBackend("cpu", 0.0).drive(half, lambda: "moving" if len(steps) > 3 else ""):
+    for event in LocalBackend("cpu", 0.0).drive(
+        half, lambda: "moving" if len(steps) > 3 else "", token=NOBODY
+    ):
         steps.extend([event] if isinstance(event, ev.StepTaken) else [])
     transfer.save_run(half, token)
     back = transfer.restore_run(half.record.id, token, folder=tmp_path / "back")
     assert back.record.status == "paused"
-    for _ in LocalBackend("cpu").drive(back):
+    for _ in LocalBackend("cpu").drive(back, token=NOBODY):
         pass
     assert made(back.folder) == made(whole.folder)

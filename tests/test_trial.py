@@ -9,7 +9,7 @@ import pytest
 from ditto_hub.errors import JudgeError
 from ditto_hub.evaluation import trial as trials
 from ditto_hub.evaluation.comparison import Brief
-from ditto_hub.results import OTHERS, Answer, Evaluation, EvaluationPrompt
+from ditto_hub.runs.results import OTHERS, Answer, Evaluation, EvaluationPrompt
 
 PROMPTS = tuple(
     EvaluationPrompt(f"prompt-{n}", ({"role": "user", "content": f"Task {n}"},)) for n in (1, 2)
@@ -44,7 +44,7 @@ def test_votes_are_counted_for_the_method_and_not_for_the_side() -> None:
     rate = next(r for r in trial.win_rates if (r.method, r.against) == ("round-1", OTHERS))
     assert (rate.wins, rate.ties, rate.losses, rate.n) == (6, 0, 0, 6)
     assert trial.complete
-    assert "the true share is likely between" in rate.sentence
+    assert "the true share is likely between" in str(rate.sentence())
 
 
 def test_sides_are_shuffled() -> None:
@@ -112,14 +112,14 @@ def test_stopping_early_says_so() -> None:
     """What was judged counts, nothing more is asked, and a note says how many votes there were."""
     trial = trials.close(trials.vote(begun(), 0, "left"))
     assert trial.complete
-    assert trial.notes[-1] == "The person stopped after 1 of 12 votes."
+    assert str(trial.notes[-1]) == "The person stopped after 1 of 12 votes."
     assert trials.ballot(trial, ()) is None
     assert trials.vote(trial, 1, "left") == trial
 
 
 def test_an_unknown_reply_is_refused() -> None:
     """Only the four replies are votes."""
-    with pytest.raises(JudgeError, match="is no vote"):
+    with pytest.raises(JudgeError, match="is not a vote"):
         trials.vote(begun(), 0, "both")
 
 

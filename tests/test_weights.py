@@ -14,7 +14,8 @@ from hub_server import Hub, HubState, local_hub
 
 from ditto_hub.errors import BaseModelError, DittoError
 from ditto_hub.hub.weights import PUBLIC, Shelf, fetch, wanted
-from ditto_hub.runs import hash_owner
+from ditto_hub.runs.folder import hash_owner
+from ditto_hub.tokens import NOBODY
 
 FILES = {
     "config.json": b"{}",
@@ -65,7 +66,7 @@ def test_public_base_is_everybodys(hub: Hub, shelf: Shelf) -> None:
     assert place.relative_to(shelf.root).parts[0] == PUBLIC
     assert (place / "model.safetensors").read_bytes() == FILES["model.safetensors"]
     asked = len(hub.requests)
-    assert fetch(base(hub, "base/open"), replace(shelf, visitor="hub:bob")) == place
+    assert fetch(base(hub, "base/open"), replace(shelf, visitor="hub:bob"), token=NOBODY) == place
     assert len(hub.requests) == asked
 
 
@@ -91,7 +92,7 @@ def test_oldest_makes_room(hub: Hub, shelf: Shelf) -> None:
     places = []
     for number in range(3):
         hub.state.add_repo(f"base/{number}", FILES)
-        places.append(fetch(base(hub, f"base/{number}"), bounded))
+        places.append(fetch(base(hub, f"base/{number}"), bounded, token=NOBODY))
         old = time.time() - 10_000 + number
         os.utime(places[-1] / ".whole", (old, old))
     assert [place.exists() for place in places] == [False, True, True]
@@ -100,31 +101,31 @@ def test_oldest_makes_room(hub: Hub, shelf: Shelf) -> None:
 def test_base_in_use_stays(hub: Hub, shelf: Shelf) -> None:
     """What a lease may be reading is not removed; the other visitor is asked to wait."""
     bounded = replace(shelf, limit_bytes=1000)
-    place = fetch(base(hub, "base/open"), bounded)
+    place = fetch(base(hub, "base/open"), bounded, token=NOBODY)
     hub.state.add_repo("base/other", FILES)
     with pytest.raises(BaseModelError, match="no room"):
-        fetch(base(hub, "base/other"), bounded)
+        fetch(base(hub, "base/other"), bounded, token=NOBODY)
     assert place.is_dir()
 
 
 def test_too_large(hub: Hub, shelf: Shelf) -> None:
     """A base model larger than the whole shelf is refused with both sizes."""
     with pytest.raises(BaseModelError, match="may be kept"):
-        fetch(base(hub, "base/open"), replace(shelf, limit_bytes=500))
+        fetch(base(hub, "base/open"), replace(shelf, limit_bytes=500), token=NOBODY)
 
 
 def test_cut_download_is_fetched_again(
     hub: Hub, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder whose download was cut short is not taken for whole."""
-    place = fetch(base(hub, "base/open"), shelf)
+    place = fetch(base(hub, "base/open"), shelf, token=NOBODY)
     (place / ".whole").unlink()
     (place / "model.safetensors").unlink()
-    fetch(base(hub, "base/open"), shelf)
+    fetch(base(hub, "base/open"), shelf, token=NOBODY)
     assert (place / "model.safetensors").is_file()
 
 
 def test_gone(hub: Hub, shelf: Shelf) -> None:
     """A base model that is not there is told as such."""
     with pytest.raises(DittoError):
-        fetch({"id": "base/none", "revision": None}, shelf)
+        fetch({"id": "base/none", "revision": None}, shelf, token=NOBODY)

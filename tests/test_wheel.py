@@ -17,8 +17,8 @@ from jobs_server import make_image
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from ditto_hub.backends.job_order import PACKAGES
-from ditto_hub.backends.wheel import NAME, build_wheel, pack
+from ditto_hub.backends.jobs.order import PACKAGES
+from ditto_hub.backends.jobs.wheel import NAME, build_wheel, pack
 
 ROOT = Path(__file__).parents[1]
 NOT_IN_A_JOB = {"gradio", "spaces"}  # the app's, which no job runs
@@ -45,7 +45,7 @@ def test_the_record_lists_every_file_with_its_hash(wheel: zipfile.ZipFile) -> No
 @pytest.mark.parametrize(
     "path",
     ["ditto_hub/cli/program.py", "ditto_hub/pocket/model/model.safetensors",
-     "ditto_hub/pocket/voices/harbor.jsonl", "ditto_hub/hub/card_template.md",
+     "ditto_hub/pocket/voices/harbor.jsonl", "ditto_hub/hub/publishing/card_template.md",
      "ditto_hub/space_config/profiles/own.toml"],
 )  # fmt: skip
 def test_data_files_travel_too(wheel: zipfile.ZipFile, path: str) -> None:

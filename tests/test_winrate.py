@@ -11,12 +11,11 @@ from ditto_hub.evaluation.winrate import (
     cluster_bootstrap,
     interval,
     mean_scores,
-    say,
     turn,
     wilson,
     win_rate,
 )
-from ditto_hub.results import OTHERS, JudgedPair, Rating
+from ditto_hub.runs.results import OTHERS, JudgedPair, Rating
 
 
 def pairs(verdicts: str, a: str = "ditto", b: str = "sft", start: int = 0) -> list[JudgedPair]:
@@ -109,7 +108,7 @@ def test_void_pairs_are_counted_and_left_out() -> None:
     """A refusal changes no rate, and is told."""
     found = win_rate(pairs("aaxx"), "ditto", "sft")
     assert (found.n, found.void, found.rate) == (2, 2, 1.0)
-    assert "2 more had no usable verdict" in found.sentence
+    assert "Without a usable verdict, and not counted: 2." in str(found.sentence())
 
 
 def test_against_all_others() -> None:
@@ -147,7 +146,7 @@ def test_small_samples_are_called_small(count: int, small: bool) -> None:
     """Fewer than twenty prompts are a small sample, and the sentence says so."""
     found = win_rate(pairs("a" * count), "ditto", "sft")
     assert found.small is small
-    assert ("The sample is small" in found.sentence) is small
+    assert ("The sample is small" in str(found.sentence())) is small
 
 
 @pytest.mark.parametrize(
@@ -169,12 +168,13 @@ def test_small_samples_are_called_small(count: int, small: bool) -> None:
 )
 def test_sentence_for_a_lay_reader(verdicts: str, said: str) -> None:
     """The sentence says who was preferred, how sure that is, and whether it tells anything."""
-    assert say(win_rate(pairs(verdicts), "ditto", "sft")) == said
+    assert str(win_rate(pairs(verdicts), "ditto", "sft").sentence()) == said
 
 
 def test_sentence_names_the_others_where_they_win() -> None:
     """A method that loses to all is told so."""
-    assert win_rate(pairs("b" * 20), "ditto").sentence.endswith("Better here: the other methods.")
+    said = str(win_rate(pairs("b" * 20), "ditto").sentence())
+    assert said.endswith("Better here: the other methods.")
 
 
 def test_mean_score_by_hand() -> None:

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import ast
-import string
-import tomllib
 from pathlib import Path
 
 import pytest
-from sentences import sentences
 
-from ditto_hub.errors import ConfigError, DemoError, HubBusyError, LeaseError
+from ditto_hub import words
+from ditto_hub.config import SECTIONS, dials
+from ditto_hub.cost.profiles import PROFILE_NAMES, load_profile
+from ditto_hub.errors import ConfigError, DemoError, HubBusyError, LeaseError, describe
 from ditto_hub.events import LeaseRefused
-from ditto_hub.ui import words as module
-from ditto_hub.ui.words import (
-    ENGLISH,
-    LOCALES,
-    catalogue,
-    i18n,
-    locale_of,
-    say,
-    t,
-    tell,
-    tell_error,
-)
+from ditto_hub.runs.lease_words import Around, lease_line
+from ditto_hub.ui.i18n import words as module
+from ditto_hub.ui.i18n.words import i18n, locale_of, marked, t
+from ditto_hub.words import ENGLISH, LANGUAGES, Message, say
 
-PACKAGE = Path(module.__file__).parents[1]
-TRANSLATED = LOCALES[1:]
+UI = Path(module.__file__).parents[1]
 
 
 class Asked:
@@ -36,39 +27,21 @@ class Asked:
         self.headers = {} if accept_language is None else {"accept-language": accept_language}
 
 
-def placeholders(text: str) -> set[str]:
-    """Return the names of the values that a text asks for."""
-    return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
-
-
-def keys_in_use() -> set[str]:
-    """Return every key that a module of the app gives to `t` or `say` as a plain text."""
+def codes_in_use() -> set[str]:
+    """Return every code that a module of the app gives to `t` or `say` as a plain text."""
     found = set()
-    for path in (PACKAGE / "ui").glob("*.py"):
+    for path in UI.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("t", "say"):
-                key = node.args[0]
-                if isinstance(key, ast.Constant):
-                    found.add(key.value)
+                code = node.args[0]
+                if isinstance(code, ast.Constant):
+                    found.add(code.value)
     return found
 
 
-def test_every_key_in_use_has_a_text() -> None:
-    """What the app asks for with `t` and `say` is in some module's WORDS."""
-    assert keys_in_use() - set(module.words()) == set()
-
-
-@pytest.mark.parametrize("locale", TRANSLATED)
-def test_every_key_is_translated(locale: str) -> None:
-    """Every key has a text in every language, and no file has one that is not used."""
-    assert set(catalogue(locale).words) == set(module.words())
-
-
-@pytest.mark.parametrize("locale", TRANSLATED)
-def test_placeholders_agree(locale: str) -> None:
-    """A translation asks for the same values as the English text."""
-    for key, told in module.words().items():
-        assert placeholders(told.get(locale, told[ENGLISH])) == placeholders(told[ENGLISH]), key
+def test_every_code_in_use_has_a_text() -> None:
+    """What the app asks for with `t` and `say` is in the catalogues."""
+    assert codes_in_use() - set(words.texts()) == set()
 
 
 @pytest.mark.parametrize(
@@ -103,103 +76,58 @@ def test_no_request_means_english() -> None:
 
 
 def test_t_gives_the_mark_that_gradio_translates() -> None:
-    """What stands in a label is Gradio's own mark with the key."""
-    assert t("x.y").to_dict() == {"__type__": "translation_metadata", "key": "x.y"}
+    """What stands in a label is Gradio's own mark with the code."""
+    mark = {"__type__": "translation_metadata", "key": "x.y"}
+    assert t("x.y").to_dict() == marked(Message("x.y")).to_dict() == mark  # type: ignore[union-attr]
+    assert marked("An owner's own text.") == "An owner's own text."
 
 
 def test_the_browser_gets_every_language() -> None:
-    """Gradio is given the same keys in all three languages."""
+    """Gradio is given the same codes in all three languages, those of the offers among them."""
     given = i18n().translations
-    keys = set(module.words())
-    assert all(set(given[locale]) >= keys for locale in LOCALES)
-    assert len({frozenset(given[locale]) for locale in LOCALES}) == 1
-    assert all("內附" in told for key, told in given["zh-TW"].items() if "embedded: a run" in key)
-
-
-@pytest.mark.parametrize("locale", TRANSLATED)
-def test_every_sentence_is_translated(locale: str) -> None:
-    """Whatever an error or a finding says on a page is known in every language."""
-    known = tomllib.loads((module.FOLDER / f"{locale}.toml").read_text("utf-8"))["sentences"]
-    assert {text: where for text, where in sentences().items() if text not in known} == {}
-
-
-@pytest.mark.parametrize("locale", TRANSLATED)
-def test_sentences_keep_their_values(locale: str) -> None:
-    """A translated sentence has every value of the English one."""
-    known = tomllib.loads((module.FOLDER / f"{locale}.toml").read_text("utf-8"))["sentences"]
-    for english, told in known.items():
-        assert set(module.VALUE.findall(english)) == set(module.VALUE.findall(told)), english
-
-
-@pytest.mark.parametrize("locale", TRANSLATED)
-def test_both_languages_know_the_same_sentences(locale: str) -> None:
-    """No sentence is known in one language alone, and each has a text of its own."""
-    mine, other = (
-        tomllib.loads((module.FOLDER / f"{name}.toml").read_text("utf-8"))
-        for name in (locale, "zh-TW")
-    )
-    assert set(mine["sentences"]) == set(other["sentences"])
-    assert set(mine["kinds"]) == set(other["kinds"])
-    assert all(text.strip() for text in mine["sentences"].values())
-
-
-@pytest.mark.parametrize(
-    ("english", "chinese"),
-    [
-        ("There is no file a b.csv.", "沒有檔案 a b.csv。"),
-        ("demo-1, demo-2: what looks like a phone number may come back in generated text.",
-         "demo-1, demo-2：看起來像電話號碼，可能會出現在生成的文字裡。"),
-        ("x.csv, line 2: The column 'b' holds no text.", "x.csv，第 2 行：欄位 'b' 沒有文字。"),
-        ("There are too few: 1 demonstration, and 2 is the least.",
-         "太少了：只有 1 則示範，至少要 2 則。"),
-        ("The completion is null.", "completion 是 null。"),
-        ("The completion of everything is that it ends.",
-         "The completion of everything is that it ends."),
-        ("Nobody ever said this.", "Nobody ever said this."),
-        ("Write one {\"prompt\": \"...\", \"completion\": \"...\"} a line.",
-         "請一行寫一個 {\"prompt\": \"...\", \"completion\": \"...\"}。"),
-        ("There is no run {0}.", "沒有訓練 {0}。"),
-        ("There are too few: 0 demonstrations, and 2 is the least. demo-1 has an empty completion.",
-         "太少了：只有 0 則示範，至少要 2 則。demo-1 的回應是空的。"),
-        ("x" * 10_000, "x" * 10_000),
-    ],
-)  # fmt: skip
-def test_sentences_are_told_with_their_values(english: str, chinese: str) -> None:
-    """A known sentence is told in the language with its values; an unknown one stays."""
-    assert tell(english, "zh-TW") == chinese
-    assert tell(english, ENGLISH) == english
+    offers = {o.words.code for name in PROFILE_NAMES for o in load_profile(name).base_models}
+    assert all(set(given[language]) >= codes_in_use() | offers for language in LANGUAGES)
+    assert len({frozenset(given[language]) for language in LANGUAGES}) == 1
 
 
 def test_an_error_is_told_in_the_language() -> None:
     """What happened and what to do are both told."""
-    error = DemoError("a.csv is empty.", "Two demonstrations are the least.")
-    assert tell_error(error, "zh-CN") == ("a.csv 是空的。", "至少要两条示范。")
-    assert tell_error(error, ENGLISH) == (error.what, error.remedy)
+    error = DemoError("files.empty", name="a.csv")
+    assert describe(error, "zh-CN") == ("a.csv 是空的。", "请至少给两条示范。")
+    assert describe(error, ENGLISH) == (error.what, error.remedy)
 
 
-def test_an_unknown_error_keeps_its_words_behind_its_kind() -> None:
-    """A message that has no translation stays whole, after a summary in the language."""
-    what, remedy = tell_error(HubBusyError("Odd things happen.", "Wait for rain."), "zh-TW")
+def test_an_error_without_a_code_keeps_its_words_behind_its_kind() -> None:
+    """A message that has no code stays whole, after a summary in the language."""
+    what, remedy = describe(HubBusyError("Odd things happen.", "Wait for rain."), "zh-TW")
     assert what == "Hub 暫時沒有回應：Odd things happen."
     assert remedy == "Wait for rain."
 
 
 def test_an_unexpected_error_is_told_too() -> None:
     """An error that is none of ours is named in the language, without its text."""
-    assert tell_error(ZeroDivisionError("secret"), "zh-TW")[0] == (
+    assert describe(ZeroDivisionError("secret"), "zh-TW")[0] == (
         "發生了意料之外的問題（ZeroDivisionError）。"
     )
 
 
 def test_a_refused_lease_is_told_in_the_language() -> None:
-    """A lease that was refused is told from its event, not from its English words."""
+    """A lease that was refused is said in the visitor's language."""
     refusal = LeaseRefused(reason="no-gpu", asked_s=60)
-    what, _ = tell_error(LeaseError("English.", refusal=refusal), "zh-TW")
+    said = lease_line(refusal, Around(writing=True))
+    what, _ = describe(LeaseError(said, refusal=refusal), "zh-TW")
     assert what == "目前沒有可用的 GPU；請在您要求時再試。"
 
 
 def test_values_are_never_read_as_patterns() -> None:
-    """Braces in a value stay as they are, in words and in sentences."""
+    """Braces in a value stay as they are."""
     assert say("imports.choose_columns", "zh-TW", name="{0} {x}") == "{0} {x}：請選擇欄位。"
-    error = ConfigError("There is no setting {a}{b}.")
-    assert tell_error(error, "zh-TW")[0] == "沒有設定項 {a}{b}。"
+    error = ConfigError("config.no_section", section="{a}{b}", sections="lora")
+    assert "{a}{b}" in describe(error, "zh-TW")[0]
+
+
+def test_the_form_explains_a_setting_as_the_command_line_does() -> None:
+    """A setting has one explanation in English, config.py's."""
+    for section in SECTIONS:
+        for name, dial in dials(section).items():
+            assert say(f"dials.{section}.{name}.about", ENGLISH) == str(dial)

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from tiny_runs import made, tiny_run
 from ditto_hub import api
 from ditto_hub import events as ev
 from ditto_hub.backends.local import LocalBackend
-from ditto_hub.profiles import load_profile
-from ditto_hub.runs import Run
+from ditto_hub.cost.profiles import load_profile
+from ditto_hub.runs.folder import Run
+from ditto_hub.tokens import NOBODY
 
 # The places where a worker is killed: the event that is its last.
 PLACES = {
@@ -62,7 +64,7 @@ def fresh(device: DeviceApi, app: App) -> None:
 def local(base: Path, folder: Path, *settings: str) -> dict[str, bytes]:
     """Return what one long local run makes."""
     run = tiny_run(base, folder, *SETTINGS, *settings)
-    for _ in LocalBackend("cpu").drive(run):
+    for _ in LocalBackend("cpu").drive(run, token=NOBODY):
         pass
     return made(run.folder)
 
@@ -167,6 +169,28 @@ def test_refusals(app: App, device: DeviceApi, llama: Path, tmp_path: Path, refu
     assert Run.load(run.folder).record.status == "paused"
 
 
+def test_refusals_under_load(app: App, device: DeviceApi, llama: Path, tmp_path: Path) -> None:
+    """Of six visitors who ask at once, every second refused, nobody's run is lost or mixed up."""
+    runs = [tiny_run(llama, tmp_path / f"run-{n}", *SETTINGS) for n in range(6)]
+    device.refuse = ["queue", "", "credits", "", "expired", "", "no-gpu", "", "runs", ""]
+
+    def lease(number: int) -> ev.Event:
+        name = f"visitor-{number}"
+        return app.lease(runs[number], owner=f"hub:{name}", token=ip_token(name))
+
+    with ThreadPoolExecutor(len(runs)) as threads:
+        ends = list(threads.map(lease, range(len(runs))))
+    assert {type(end) for end in ends} == {ev.LeaseRefused, ev.LeaseEnded}
+    device.refuse = []
+    for number, run in enumerate(runs):
+        if Run.load(run.folder).record.status != "finished":
+            assert isinstance(lease(number), ev.LeaseEnded)
+        found = Run.load(run.folder)
+        assert found.record.status == "finished"
+        assert [e.seq for e in found.events()] == list(range(len(found.events())))
+        assert leased(run) == leased(runs[0])
+
+
 def test_waiting_in_the_queue(app: App, device: DeviceApi, llama: Path, tmp_path: Path) -> None:
     """A lease that is given after a wait in the platform's queue is a lease like any other."""
     device.refuse = ["queue-then-gpu"]
@@ -255,7 +279,7 @@ def test_writing_is_the_local_one(app: App, llama: Path, tmp_path: Path) -> None
         {"messages": [turn], "candidate": "sft"},
     ]
     wanted = [api.WriteRequest(**row) for row in rows]
-    here = api.write(run, wanted, load_profile("own"), visitor=OWNER)
+    here = api.write(run, wanted, load_profile("own"), visitor=OWNER, token=NOBODY)
     assert app.write(str(run.folder), rows) == here
 
 

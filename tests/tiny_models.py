@@ -201,19 +201,19 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def build_tiny(family: str, folder: Path, seed: int = 0) -> Path:
+def build_tiny(family: str | Family, folder: Path, seed: int = 0) -> Path:
     """Write a tiny random model of a family with its tokenizer and chat template.
 
     Args:
-        family: a key of `FAMILIES`.
+        family: one, or a key of `FAMILIES`.
         folder: where to write; made when missing.
         seed: of the weights.
 
     Returns:
         The folder, which `from_pretrained` loads.
     """
-    kind = FAMILIES[family]
-    tokenizer = build_tokenizer(family)
+    kind = FAMILIES[family] if isinstance(family, str) else family
+    tokenizer = build_tokenizer(kind)
     tokenizer.save_pretrained(folder)
     build_model(kind, tokenizer, seed).save_pretrained(folder)
     return folder
@@ -233,7 +233,7 @@ def build_model(kind: Family, tokenizer: PreTrainedTokenizerBase, seed: int) -> 
         "pad_token_id": tokenizer.pad_token_id,
     }
     config_class = getattr(transformers, f"{kind.architecture}Config")
-    config = config_class(vocab_size=len(tokenizer), **SHAPE, **ids, **kind.config)
+    config = config_class(vocab_size=len(tokenizer), **(SHAPE | ids | kind.config))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = getattr(transformers, f"{kind.architecture}ForCausalLM")(config)
@@ -242,9 +242,9 @@ def build_model(kind: Family, tokenizer: PreTrainedTokenizerBase, seed: int) -> 
     return model.float()
 
 
-def build_tokenizer(family: str) -> PreTrainedTokenizerFast:
+def build_tokenizer(family: str | Family) -> PreTrainedTokenizerFast:
     """Return a family's tokenizer with its chat template, trained on a few lines."""
-    kind = FAMILIES[family]
+    kind = FAMILIES[family] if isinstance(family, str) else family
     backend = _sentencepiece(kind) if kind.sentencepiece else _byte_level(kind)
     backend.add_tokens([AddedToken(text, normalized=False) for text in kind.added])
     if kind.adds_bos:

@@ -7,21 +7,27 @@ nothing degenerate and cap a completion at twelve tokens.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
-from ditto_hub.algorithm.base_model import load_base
-from ditto_hub.algorithm.loop import ditto
-from ditto_hub.algorithm.policy import Policy
-from ditto_hub.algorithm.state import Artifact, Checkpoint
 from ditto_hub.config import RunConfig
-from ditto_hub.demos import DemoSet
+from ditto_hub.demos.demonstrations import DemoSet
+from ditto_hub.ditto.loop import ditto
+from ditto_hub.ditto.losses import PreferenceLoss
+from ditto_hub.ditto.optimizer import Stepper, StepResult
+from ditto_hub.ditto.state import Artifact, Checkpoint
+from ditto_hub.engine.base_model import load_base
+from ditto_hub.engine.fast import FastEngine
+from ditto_hub.engine.protocol import Row
 from ditto_hub.events import Event
-from ditto_hub.runs import Run
+from ditto_hub.runs.folder import Run
+from ditto_hub.tokens import NOBODY
 
 PAIRS = (
     ("Write to the lab.", "Hi all,\n\nsee you there!"),
@@ -69,18 +75,32 @@ def tiny_demos(n: int = 2, held_out: int = 0, edited: bool = False) -> DemoSet:
     return DemoSet(tuple(marked))
 
 
-def tiny_policy(folder: Path, config: RunConfig | None = None) -> Policy:
+def tiny_policy(folder: Path, config: RunConfig | None = None) -> FastEngine:
     """Load a tiny model with a fresh adapter on it."""
     config = config or tiny_config()
     base = {"id": str(folder), "revision": None}
-    model, tokenizer = load_base(base, device=CPU)
-    return Policy(model, tokenizer, config.lora, config.seed, base)
+    model, tokenizer = load_base(base, device=CPU, token=NOBODY)
+    engine = FastEngine(model, tokenizer, config.lora, config.seed, base)
+    engine.token_budget = config.update.token_budget
+    return engine
 
 
 def tiny_run(folder: Path, run: Path, *settings: str, **demos: Any) -> Run:
     """Create a run folder on a tiny model."""
     base = {"id": str(folder), "revision": None}
     return Run.create(tiny_demos(**demos), base, tiny_config(*settings), run)
+
+
+def fail_step(patch: pytest.MonkeyPatch, number: int) -> None:
+    """Let the preference step with this number, from 0, have a loss that is not sound."""
+    inner = Stepper.step
+
+    def step(self: Stepper, rows: Sequence[Row], loss: Any, **options: Any) -> StepResult:
+        if isinstance(loss, PreferenceLoss) and self.step_count == number:
+            options["explode"] = -math.inf
+        return inner(self, rows, loss, **options)
+
+    patch.setattr(Stepper, "step", step)
 
 
 def made(folder: Path) -> dict[str, bytes]:

@@ -4,11 +4,27 @@ The command line and the app call these and add nothing of their own. Importing 
 torch nor gradio.
 """
 
+from ditto_hub.api.adapters import Voice, load
 from ditto_hub.api.choosing import choose
-from ditto_hub.api.comparing import evaluate, make_judge, train_rival
-from ditto_hub.api.estimating import estimate_devices, estimate_run, job_offers, planned_job
-from ditto_hub.api.jobs import (
+from ditto_hub.api.comparing import evaluate, stream_evaluate, train_rival
+from ditto_hub.api.creation import (
+    check,
+    check_demos,
+    create_run,
+    default_config,
+    outside_pocket,
+    read_demos,
+)
+from ditto_hub.api.estimating import (
+    estimate_devices,
+    estimate_run,
+    job_offers,
+    live_prices,
+    planned_job,
+)
+from ditto_hub.api.job_runs import (
     attach,
+    cancel,
     cancel_job,
     forget_job,
     has_job,
@@ -28,23 +44,9 @@ from ditto_hub.api.keeping import (
     saved_runs,
 )
 from ditto_hub.api.leasing import prepare, standing, work, write
-from ditto_hub.api.publishing import pack, preview, who
-from ditto_hub.api.training import (
-    assisting,
-    cancel,
-    check_demos,
-    create_run,
-    default_config,
-    drive,
-    publish,
-    read_demos,
-    resume,
-    stream,
-    train,
-    write_card,
-)
-from ditto_hub.api.writing import Voice, load
-from ditto_hub.backends.writing import WriteRequest
+from ditto_hub.api.publishing import pack, preview, publish, stream_publish
+from ditto_hub.api.training import assisting, drive, resume, stream, stream_resume, train
+from ditto_hub.backends.generation import WriteRequest
 
 __all__ = [
     "Voice",
@@ -54,6 +56,7 @@ __all__ = [
     "attach",
     "cancel",
     "cancel_job",
+    "check",
     "check_demos",
     "choose",
     "create_run",
@@ -70,8 +73,9 @@ __all__ = [
     "job_offers",
     "keep_along",
     "leave_job",
+    "live_prices",
     "load",
-    "make_judge",
+    "outside_pocket",
     "pack",
     "planned_job",
     "prepare",
@@ -85,12 +89,13 @@ __all__ = [
     "saved_runs",
     "standing",
     "stream",
+    "stream_evaluate",
+    "stream_publish",
+    "stream_resume",
     "submit",
     "train",
     "train_rival",
-    "who",
     "work",
     "work_in_job",
     "write",
-    "write_card",
 ]

@@ -6,15 +6,19 @@ import contextlib
 import time
 from typing import Any
 
-from ditto_hub.backends.base import ADAPTER_FILES
+from ditto_hub.backends.driver import ADAPTER_FILES
 from ditto_hub.errors import RunError
 from ditto_hub.events import CandidateChosen
-from ditto_hub.runs import Run, RunRecord
+from ditto_hub.runs.folder import Run
+from ditto_hub.runs.record import RunRecord
+from ditto_hub.runs.storage import whole_weights
+from ditto_hub.tokens import Token
+from ditto_hub.words import Message, Text
 
 BY_HAND = "by hand"
 
 
-def choose(run: Run, candidate: str, *, probe: bool = True, token: str | None = None) -> None:
+def choose(run: Run, candidate: str, *, probe: bool = True, token: Token | str) -> None:
     """Make a candidate the run's adapter, with its card; the others stay and can be chosen later.
 
     What was chosen before stands until the new folder is there; called again after an interruption
@@ -35,14 +39,13 @@ def choose(run: Run, candidate: str, *, probe: bool = True, token: str | None = 
     with run.lock():
         run.record = Run.load(run.folder).record
         if not (run.folder / "adapter" / "adapter_config.json").is_file():
-            raise RunError(
-                f"Run {run.record.id} has no adapter yet (it is {run.record.status}).",
-                "Finish it, then choose among its candidates.",
-            )
+            raise RunError("api.no_adapter_yet", run_id=run.record.id, status=run.record.status)
         if candidate not in run.candidates():
             have = ", ".join(run.candidates())
-            raise RunError(f"There is no candidate {candidate!r}.", f"Choose one of {have}.")
+            raise RunError("api.no_candidate", candidate=candidate, have=have)
         folder = run.candidate(candidate)
+        if not whole_weights(folder / "adapter_model.safetensors"):
+            raise RunError("runs.adapter_cut", run_id=run.record.id, name=candidate)
         _swap(run, candidate, {name: (folder / name).read_bytes() for name in ADAPTER_FILES})
         if probe and run.record.probe_of != candidate:
             _write_probe(run, candidate, token)
@@ -50,7 +53,7 @@ def choose(run: Run, candidate: str, *, probe: bool = True, token: str | None = 
 
 def _swap(run: Run, candidate: str, weights: dict[str, bytes]) -> None:
     """Put the candidate's files, the tokenizer's and a new card into `adapter/`, then record it."""
-    from ditto_hub.hub.publish import local_card
+    from ditto_hub.hub.publishing.publish import local_card
 
     record = run.record
     before = (record.chosen, record.chosen_rule, record.chosen_reason, record.probe_of)
@@ -59,7 +62,8 @@ def _swap(run: Run, candidate: str, weights: dict[str, bytes]) -> None:
         undo.callback(_put_back, record, before)
         record.probe_of = record.probe_of or record.chosen
         rule, reason = _why(run, candidate)
-        record.chosen, record.chosen_rule, record.chosen_reason = candidate, rule, reason
+        record.chosen, record.chosen_rule = candidate, rule
+        record.chosen_reason = reason
         run.replace_folder("adapter", {**kept, **weights, **local_card(run, candidate)})
         undo.pop_all()
     run.save_record()
@@ -74,19 +78,23 @@ def _swap(run: Run, candidate: str, weights: dict[str, bytes]) -> None:
     run.append_events([said])
 
 
-def _why(run: Run, candidate: str) -> tuple[str, str]:
+def _why(run: Run, candidate: str) -> tuple[str, Text]:
     """Return rule and reason: the author's, or the run's own where that is chosen again."""
     chosen = [event for event in run.events() if isinstance(event, CandidateChosen)]
     own = [event for event in chosen if event.rule != BY_HAND]
     if own and own[-1].name == candidate:
         return own[-1].rule, own[-1].reason
-    judged = " after seeing results" if any((run.folder / "evaluation").glob("*.json")) else ""
-    kept = f"; the rule {own[-1].rule!r} had kept {own[-1].name}" if own else ""
-    return BY_HAND, f"the author picked it{judged}{kept}"
+    judged = any((run.folder / "evaluation").glob("*.json"))
+    last = own[-1] if own else None
+    return BY_HAND, Message(
+        "api.picked_by_hand",
+        after=Message("api.after_results") if judged else "",
+        kept=Message("api.rule_had_kept", rule=last.rule, name=last.name) if last else "",
+    )
 
 
-def _write_probe(run: Run, candidate: str, token: str | None) -> None:
-    from ditto_hub.backends.base import make_probe
+def _write_probe(run: Run, candidate: str, token: Token | str) -> None:
+    from ditto_hub.backends.driver import make_probe
     from ditto_hub.backends.local import open_policy
 
     policy = open_policy(run, token=token)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ditto_hub.api.training import write_card
+from ditto_hub.api.notices import NO_PICTURES, noticed, refresh_card
 from ditto_hub.errors import ConfigError, JudgeError
-from ditto_hub.runs import Run
+from ditto_hub.runs.folder import Run
+from ditto_hub.runs.storage import read_file, to_json_bytes
+from ditto_hub.tokens import MACHINE, Token
+from ditto_hub.validation import Count, Name
+from ditto_hub.words import Message
 
 if TYPE_CHECKING:
     from ditto_hub.evaluation.comparison import Progress as Comparing
     from ditto_hub.evaluation.judges import Judge, Question
     from ditto_hub.events import Event
-    from ditto_hub.results import Evaluation
+    from ditto_hub.runs.results import Evaluation
 
 CONTEXT = 4096  # tokens; where a base model's config does not say
 LABELLED_PAIRS = 100
@@ -33,10 +37,10 @@ def evaluate(
     self_prompt: str = "",
     max_pairs: int = 0,
     price: tuple[float, float] | None = None,
-    token: str | None = None,
+    token: Token | str = MACHINE,
     ask: Callable[[Question], str] | None = None,
-) -> Iterator[Comparing | Evaluation]:
-    """Compare a run with its baselines, save what comes out, and yield progress and evaluations.
+) -> tuple[Evaluation, ...]:
+    """Compare a run with its baselines, save what comes out, and return it, an evaluation a judge.
 
     Args:
         run: with an adapter.
@@ -55,11 +59,54 @@ def evaluate(
     Raises:
         RunError, ConfigError, JudgeError: what was done before is saved.
     """
-    from ditto_hub import results
+    from ditto_hub.runs.results import Evaluation
+
+    latest: dict[str, Evaluation] = {}
+    for item in stream_evaluate(
+        run,
+        methods=methods,
+        prompts=prompts,
+        judges=judges,
+        samples=samples,
+        seed=seed,
+        self_prompt=self_prompt,
+        max_pairs=max_pairs,
+        price=price,
+        token=token,
+        ask=ask,
+    ):
+        if isinstance(item, Evaluation):
+            latest[item.judge] = item
+    return tuple(latest.values())
+
+
+def stream_evaluate(
+    run: Run,
+    *,
+    methods: Sequence[str] = (),
+    prompts: Sequence[Any] = (),
+    judges: Sequence[str] = (),
+    samples: int = 4,
+    seed: int = 0,
+    self_prompt: str = "",
+    max_pairs: int = 0,
+    price: tuple[float, float] | None = None,
+    token: Token | str = MACHINE,
+    ask: Callable[[Question], str] | None = None,
+) -> Iterator[Comparing | Evaluation]:
+    """Do what `evaluate` does, yielding its progress and each evaluation as it is found.
+
+    Args: as `evaluate`.
+
+    Raises:
+        RunError, ConfigError, JudgeError: what was done before is saved.
+    """
     from ditto_hub.evaluation.comparison import Brief, compare_methods
     from ditto_hub.evaluation.methods import DEFAULT_METHODS
     from ditto_hub.evaluation.prompts import prepare_prompts
+    from ditto_hub.runs import results
 
+    run.require_writable()
     wanted = judges or (default_judge(run, prompts),)
     bench = [make_judge(name, run, token=token, ask=ask, seed=seed, price=price) for name in wanted]
     studio = open_studio(run, self_prompt=self_prompt, token=token)
@@ -85,25 +132,28 @@ def evaluate(
             yield item
     finally:  # a judge that failed takes nothing from what the others found
         if (run.folder / "adapter").is_dir():
-            write_card(run)
+            refresh_card(run)
 
 
 def keep(run: Run, found: Evaluation, earlier: Sequence[Evaluation]) -> None:
     """Save an evaluation, with its pictures in place of earlier ones once it is whole."""
     from ditto_hub.evaluation.report import plots
-    from ditto_hub.results import pictures, save_progress
+    from ditto_hub.runs.results import pictures, save_progress
 
     save_progress(run, found, earlier)
     if found.complete:
         for path in pictures(run, found):
             path.unlink()
-        for name, png in plots(found).items():
-            run.write(f"evaluation/{name}", png)
+        with noticed(run, NO_PICTURES):
+            for name, png in plots(found).items():
+                run.write(f"evaluation/{name}", png)
 
 
 def answer_settings(run: Run, ditto: str | None, self_prompt: str) -> dict[str, Any]:
     """Return what answers depend on beside prompts and seed; others are not taken over."""
     settings: dict[str, Any] = {"sampling": run.record.config["sampling"], "ditto": ditto}
+    if "reading" in run.record.config:
+        settings["reading"] = run.record.config["reading"]
     return {**settings, "self_prompt": self_prompt} if self_prompt else settings
 
 
@@ -121,7 +171,7 @@ def train_rival(
     judge: str = "",
     pairs: int = LABELLED_PAIRS,
     settings: Sequence[str] = (),
-    token: str | None = None,
+    token: Token | str,
 ) -> Iterator[Event]:
     """Train a rival of DITTO from a run's demonstrations, as a candidate that `evaluate` knows.
 
@@ -139,9 +189,9 @@ def train_rival(
         RunError: the run has no warm start yet, or somebody else is working on it.
         JudgeError: the judge failed, or preferred neither text of any pair.
     """
-    from ditto_hub.algorithm.rivals import begin, labelled, rival, rival_config
-    from ditto_hub.algorithm.state import Checkpoint, Work
     from ditto_hub.backends.local import open_policy
+    from ditto_hub.ditto.rivals import begin, labelled, rival, rival_config
+    from ditto_hub.ditto.state import Checkpoint, Work
 
     config = rival_config(name, run.config)
     for text in settings:
@@ -165,20 +215,27 @@ def train_rival(
         for file, data in policy.adapter_files().items():
             run.write(f"candidates/{name}/adapter/{file}", data)
         if bench is not None:
-            told = {"judge": bench.name, "pairs": len(labelled(work))}
-            run.write(_labels(name), json.dumps(told).encode())
+            told = Labels(bench.name, len(labelled(work)))
+            run.write(_labels(name), to_json_bytes(asdict(told)))
         state.unlink(missing_ok=True)
 
 
-def label_notes(run: Run, methods: Sequence[str]) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Labels:
+    """Hold who labelled the pairs that a rival was trained on, and how many there are."""
+
+    judge: Name
+    pairs: Count
+
+
+def label_notes(run: Run, methods: Sequence[str]) -> tuple[Message, ...]:
     """Say who labelled the pairs that methods were trained on, and how many."""
     told = []
     for name in methods:
         if (run.folder / _labels(name)).is_file():
-            found = json.loads((run.folder / _labels(name)).read_text(encoding="utf-8"))
+            found = read_file(Labels, run.folder / _labels(name))
             told.append(
-                f"{name} was trained on {found['pairs']} pairs that the judge {found['judge']}"
-                " labelled."
+                Message("evaluation.labelled", method=name, pairs=found.pairs, judge=found.judge)
             )
     return tuple(told)
 
@@ -190,7 +247,7 @@ def _labels(name: str) -> str:
 def _labeller(bench: Judge) -> Callable[[Sequence[Mapping[str, str]], str, str], str]:
     """Return a judge as a function that labels a pair of samples in both orders."""
     from ditto_hub.evaluation.judges import judge_pair
-    from ditto_hub.results import Answer, EvaluationPrompt
+    from ditto_hub.runs.results import Answer, EvaluationPrompt
 
     def label(prompt: Sequence[Mapping[str, str]], a: str, b: str) -> str:
         asked = EvaluationPrompt("labelled", tuple(prompt))
@@ -206,7 +263,7 @@ def default_judge(run: Run, prompts: Sequence[Any] = ()) -> str:
     Args:
         prompts: the user's own, which need not be of the grammar.
     """
-    from ditto_hub.demos import as_messages
+    from ditto_hub.demos.demonstrations import as_messages
     from ditto_hub.pocket.grammar import parse_prompt
 
     if not traits_of(run):
@@ -219,10 +276,11 @@ def default_judge(run: Run, prompts: Sequence[Any] = ()) -> str:
     return "grammar"
 
 
-def open_studio(run: Run, self_prompt: str = "", token: str | None = None) -> Any:
+def open_studio(run: Run, self_prompt: str = "", *, token: Token | str) -> Any:
     """Return a run's model at work, for `evaluate`."""
     from ditto_hub.backends.local import open_policy
-    from ditto_hub.evaluation.studio import PolicyStudio
+    from ditto_hub.engine.base_model import recommended
+    from ditto_hub.evaluation.writers import PolicyStudio
 
     policy = open_policy(run, token=token)
     sampling = run.config.sampling
@@ -231,8 +289,9 @@ def open_studio(run: Run, self_prompt: str = "", token: str | None = None) -> An
     )
     cap = min(sampling.max_new_tokens, int((sampling.length_factor or 4) * longest))
     context = getattr(policy.model.config, "max_position_embeddings", None) or CONTEXT
+    reading = run.config.reading.settled(recommended(policy.model), sampling)
     return PolicyStudio(
-        run, policy, sampling, cap=cap, context=int(context), self_prompt=self_prompt
+        run, policy, reading, cap=cap, context=int(context), self_prompt=self_prompt
     )
 
 
@@ -248,10 +307,7 @@ def own_prompts(run: Run, studio: Any, seed: int, count: int = 10) -> tuple[str,
         return "shipped", shipped
     written = write_prompts(studio, count, seed)
     if not written:
-        raise ConfigError(
-            "The base model could not write new prompts to compare on.",
-            "Give some of your own with --prompts FILE, one a line.",
-        )
+        raise ConfigError("api.base_wrote_no_prompts")
     return "model-written", written
 
 
@@ -268,13 +324,25 @@ def shipped_prompts(run: Run, seed: int = 0, count: int = 10) -> list[str]:
     return []
 
 
+def of_the_grammar(run: Run) -> bool:
+    """Tell whether a run's demonstrations are requests of pocket's grammar, as shipped voices'."""
+    from ditto_hub.pocket.grammar import parse_prompt
+
+    try:
+        for demo in run.demos():
+            parse_prompt(demo.prompt[-1]["content"])
+    except JudgeError:
+        return False
+    return True
+
+
 def probe_prompts(run: Run) -> dict[str, Any]:
     """Return the forgetting probe's fields of a `Brief`: general prompts, and who marks them.
 
     The embedded base model knows its grammar and nothing else, so there the prompts are the
     grammar's, as seen in pre-training, and their content can be marked.
     """
-    from ditto_hub.demos import as_messages
+    from ditto_hub.demos.demonstrations import as_messages
     from ditto_hub.evaluation.forgetting import GENERAL_PROMPTS
     from ditto_hub.pocket.grammar import parse_prompt, requests
     from ditto_hub.pocket.judge import content
@@ -294,7 +362,7 @@ def make_judge(
     text: str,
     run: Run,
     *,
-    token: str | None = None,
+    token: Token | str,
     ask: Callable[[Question], str] | None = None,
     seed: int = 0,
     price: tuple[float, float] | None = None,
@@ -329,10 +397,7 @@ def make_judge(
         from ditto_hub.evaluation.judges import PersonJudge
 
         return PersonJudge(ask, examples, seed)
-    raise JudgeError(
-        f"There is no judge {text!r} here.",
-        "Judges: grammar[:TRAITS_FILE], stylometric, llm:MODEL[@URL], person.",
-    )
+    raise JudgeError("api.no_judge", text=text)
 
 
 def traits_of(run: Run) -> dict[str, Any] | None:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ditto_hub.api.training import default_config, read_demos
-from ditto_hub.budget import Use, estimate_leased
+from ditto_hub.api.base_models import choose_smollm2
+from ditto_hub.api.creation import default_config, read_demos
 from ditto_hub.config import RunConfig
-from ditto_hub.demos import DemoSet, require_usable
-from ditto_hub.devices import DEVICES, find_device
+from ditto_hub.cost.devices import DEVICES, Device, find_device
+from ditto_hub.cost.estimates import Estimate, Workload, estimate, refine
+from ditto_hub.cost.job_price import SETUP_S, job_usd
+from ditto_hub.cost.quota import Use, estimate_leased
+from ditto_hub.cost.roofline import Job, guess_tokens
+from ditto_hub.cost.shapes import SHAPES, BaseShape
+from ditto_hub.demos.demonstrations import DemoSet
+from ditto_hub.demos.findings import require_usable
 from ditto_hub.errors import BaseModelError, ConfigError, HubError, MemoryShortError
 from ditto_hub.events import Event, RunStarted, StageFinished
-from ditto_hub.hardware import Estimate, Workload, estimate, refine
-from ditto_hub.progress import Progress, plan_of
-from ditto_hub.roofline import Job, guess_tokens
-from ditto_hub.runs import Run
-from ditto_hub.shapes import SHAPES, BaseShape
+from ditto_hub.runs.folder import Run
+from ditto_hub.runs.progress import Progress, plan_of
+from ditto_hub.tokens import MACHINE, Token
+from ditto_hub.words import Message, Text
 
 TEMPLATE_TOKENS = 12  # of a chat template, a turn
 
@@ -29,7 +36,7 @@ def estimate_run(
     device: str | None = None,
     *,
     use: Use | None = None,
-    token: str | None = None,
+    token: Token | str = MACHINE,
 ) -> Estimate:
     """Say what a run will take: here, from a few measured steps, or on a device, computed.
 
@@ -46,7 +53,44 @@ def estimate_run(
     """
     if device is not None:
         return estimate_leased(planned_job(demos, base_model, config, device, token), use)
-    return _measured(_split(demos, config or default_config(base_model)), base_model, config)
+    given = _split(demos, config or default_config(base_model))
+    return _measured(given, base_model, config, token)
+
+
+def estimate_here(
+    demos: DemoSet, base_model: str, config: RunConfig | None = None, *, loaded: bool,
+    token: Token | str,
+) -> Estimate:  # fmt: skip
+    """Compute what a run will take on this machine, without loading the base model.
+
+    Args:
+        loaded: whether the heavy libraries are loaded; before that no GPU is seen.
+        token: of the Hub, to read a private or gated base model's config.
+
+    Raises: as `estimate_run`.
+    """
+    job = planned_job(demos, base_model, config, "cpu-basic", token)
+    return estimate_leased(replace(job, device=this_machine(loaded)))
+
+
+def this_machine(loaded: bool) -> Device:
+    """Return the device that is nearest to this machine, with this machine's memory.
+
+    Args:
+        loaded: whether torch is loaded whole; nothing is loaded to look for a GPU.
+    """
+    torch = sys.modules.get("torch") if loaded else None
+    if torch is None or not torch.cuda.is_available():
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return replace(DEVICES["cpu-basic"], memory_bytes=memory, words=_here(memory))
+    memory = torch.cuda.get_device_properties(0).total_memory
+    gpus = [d for d in DEVICES.values() if not d.name.startswith("cpu-") and not d.leased]
+    nearest = min(gpus, key=lambda device: abs(device.memory_bytes - memory))
+    return replace(nearest, name="", memory_bytes=memory, words=_here(memory))
+
+
+def _here(memory_bytes: int) -> Message:
+    return Message("cost.device_here", gb=round(memory_bytes / 1e9))
 
 
 def estimate_devices(
@@ -55,12 +99,12 @@ def estimate_devices(
     config: RunConfig | None = None,
     *,
     prices: Mapping[str, float] | None = None,
-    token: str | None = None,
+    token: Token | str,
 ) -> list[Estimate]:
     """Say what a run will take on each device there are figures for, computed.
 
     Args:
-        prices: device -> dollars an hour, as `hub.prices.live_prices` reads them; default the
+        prices: device -> dollars an hour, as `live_prices` reads them; default the
             dated table's.
     """
     job = planned_job(demos, base_model, config, "cpu-basic", token)
@@ -70,6 +114,17 @@ def estimate_devices(
         price = (prices or {}).get(device.name)
         found.append(estimate_leased(one, price_usd_h=price))
     return found
+
+
+def live_prices(token: Token | str) -> dict[str, float]:
+    """Return flavor -> dollars an hour as the Hub says now; empty where it cannot be asked.
+
+    Args:
+        token: of the user, or nobody's.
+    """
+    from ditto_hub.hub.prices import live_prices as ask
+
+    return ask(token)
 
 
 @dataclass(frozen=True)
@@ -84,17 +139,15 @@ class JobOffer:
     """
 
     flavor: str
-    words: str
+    words: Text
     seconds: float
     usd: float
 
 
 def job_offers(
-    demos: DemoSet, base_model: str, config: RunConfig, token: str | None = None
+    demos: DemoSet, base_model: str, config: RunConfig, token: Token | str
 ) -> list[JobOffer]:
     """Return the GPUs that a run fits as a Hub Job, cheapest first; none without figures."""
-    from ditto_hub.backends.job_order import SETUP_S, JobPlan
-
     try:
         found = estimate_devices(demos, base_model, config, token=token)
     except (BaseModelError, ConfigError, HubError):
@@ -102,9 +155,9 @@ def job_offers(
     offers = []
     for one in found:
         device = DEVICES[one.device]
-        usd = JobPlan(one.device, one.total_seconds, device.price_usd_h).usd_expected
-        if one.possible and usd is not None and not one.device.startswith("cpu-"):
-            seconds = one.total_seconds + SETUP_S
+        price = device.price_usd_h
+        if one.possible and price is not None and not one.device.startswith("cpu-"):
+            seconds, usd = one.total_seconds + SETUP_S, job_usd(one.total_seconds, price)
             offers.append(JobOffer(one.device, one.words, seconds, usd))
     return sorted(offers, key=lambda offer: offer.usd)
 
@@ -114,7 +167,7 @@ def planned_job(
     base_model: str,
     config: RunConfig | None,
     device: str,
-    token: str | None = None,
+    token: Token | str,
 ) -> Job:
     """Return what an estimate on a device is computed from; a known base needs no network.
 
@@ -127,7 +180,7 @@ def planned_job(
     return Job(find_shape(base_model, token), config, guess_workload(given), find_device(device))
 
 
-def find_shape(base_model: str, token: str | None = None) -> BaseShape:
+def find_shape(base_model: str, token: Token | str) -> BaseShape:
     """Return a base model's shape: known, or read from its config.
 
     Raises:
@@ -140,10 +193,7 @@ def find_shape(base_model: str, token: str | None = None) -> BaseShape:
 
     shape = require_usable(preflight(base_model, token)).shape
     if shape is None:
-        raise BaseModelError(
-            f"The config of {base_model!r} does not tell its layers and widths.",
-            "Estimate on this machine instead: --device here.",
-        )
+        raise BaseModelError("api.config_without_shape", base_model=base_model)
     return shape
 
 
@@ -172,20 +222,22 @@ def require_room(found: Estimate) -> Estimate:
     if found.possible:
         return found
     raise MemoryShortError(
-        f"The run needs {found.memory_bytes / 1e9:.0f} GB of memory, more than {found.words} has,"
-        " even in the smallest batches.",
-        f"What fits: {'; '.join(found.remedies) or 'a smaller base model'}.",
+        "api.run_too_large",
+        memory_bytes=found.memory_bytes / 1e9,
+        said=found.words,
+        remedies=found.remedy,
     )
 
 
-def note_estimate(run: Run, device: str) -> Estimate | None:
+def note_estimate(run: Run, device: str, token: Token | str) -> Estimate | None:
     """Write into a run's record what it should take on a device, once; None without figures.
 
     Raises:
         MemoryShortError: the run cannot fit there even in the smallest batches.
     """
     try:
-        found = estimate_run(run.demos(), str(run.record.base_model["id"]), run.config, device)
+        base = str(run.record.base_model["id"])
+        found = estimate_run(run.demos(), base, run.config, device, token=token)
     except (BaseModelError, ConfigError, HubError):
         return None
     require_room(found)
@@ -232,18 +284,21 @@ def _split(demos: DemoSet | str | Path, config: RunConfig) -> DemoSet:
     return given.split(None if held_out < 0 else held_out, config.seed)
 
 
-def _measured(demos: DemoSet, base_model: str, config: RunConfig | None) -> Estimate:
-    from ditto_hub.algorithm.base_model import load_base
-    from ditto_hub.algorithm.calibration import calibrate, workload
-    from ditto_hub.algorithm.policy import Policy
-    from ditto_hub.algorithm.state import Work
+def _measured(
+    demos: DemoSet, base_model: str, config: RunConfig | None, token: Token | str
+) -> Estimate:
+    from ditto_hub.ditto.calibration import calibrate, workload
+    from ditto_hub.ditto.state import Work
+    from ditto_hub.engine.base_model import load_base
+    from ditto_hub.engine.choice import open_engine
     from ditto_hub.hub.preflight import preflight
     from ditto_hub.hub.preflight import require_usable as require_base
 
     config = config or default_config(base_model)
-    require_base(preflight(base_model))
+    base_model = choose_smollm2(base_model)
+    require_base(preflight(base_model, token))
     base = {"id": base_model, "revision": None, "quantize": config.base.quantize}
-    model, tokenizer = load_base(base)
-    work = Work(Policy(model, tokenizer, config.lora, config.seed, base), demos, config)
+    model, tokenizer = load_base(base, token=token)
+    work = Work(open_engine(model, tokenizer, config.lora, config.seed, base), demos, config)
     work.begin()
     return estimate(config, workload(work), calibrate(work))

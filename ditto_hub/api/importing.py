@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from ditto_hub.importers import Preview, preview, preview_bytes
+from ditto_hub.demos.importers import Preview, preview
+from ditto_hub.demos.importers.apart import preview_apart, preview_bytes_apart
+from ditto_hub.tokens import Token
 
-__all__ = ["preview", "preview_dataset"]
+__all__ = ["preview", "preview_apart", "preview_dataset"]
 
 
-def preview_dataset(dataset: str, token: str | None = None) -> Preview:
-    """Show what a dataset on the Hub offers.
+def preview_dataset(dataset: str, token: Token | str, visitor: str = "") -> Preview:
+    """Show what a dataset on the Hub offers, read in a process of its own.
 
     Args:
         dataset: USER/NAME, or USER/NAME/FILE for one of its files.
-        token: of the Hub; "" for none, None for the one saved on this machine.
+        token: of the Hub.
+        visitor: who asks, of whom one file is read at a time; "" for nobody in particular.
 
     Raises:
         HubError: there is none to be seen, or it cannot be reached.
@@ -21,4 +24,4 @@ def preview_dataset(dataset: str, token: str | None = None) -> Preview:
     from ditto_hub.hub.datasets import read_dataset
 
     name, data = read_dataset(dataset, token)
-    return preview_bytes(data, name)
+    return preview_bytes_apart(data, name, visitor)

@@ -17,17 +17,20 @@ from typing import TYPE_CHECKING, Any
 from ditto_hub.api.estimating import note_estimate
 from ditto_hub.api.keeping import keep_along
 from ditto_hub.api.training import drive
-from ditto_hub.backends.base import Backend
-from ditto_hub.backends.ledger import Ledger, Standing
-from ditto_hub.backends.writing import CAP, Desk, WriteRequest, open_desk, whole, write_texts
-from ditto_hub.devices import QUOTAS
+from ditto_hub.backends.driver import Backend
+from ditto_hub.backends.generation import CAP, Desk, WriteRequest, open_desk, whole, write_texts
+from ditto_hub.backends.zerogpu.ledger import Ledger, Standing
+from ditto_hub.cost.admission import require_base, require_run
+from ditto_hub.cost.devices import QUOTAS
+from ditto_hub.cost.profiles import Profile
 from ditto_hub.errors import BaseModelError, ConfigError
 from ditto_hub.events import Event
-from ditto_hub.profiles import Profile
-from ditto_hub.runs import Run
+from ditto_hub.runs.folder import Run
+from ditto_hub.runs.storage import is_file, is_folder
+from ditto_hub.tokens import Token
 
 if TYPE_CHECKING:
-    from ditto_hub.backends.leases import LeaseBackend
+    from ditto_hub.backends.zerogpu.broker import LeaseBackend
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +43,7 @@ def work(
     profile: Profile,
     *,
     visitor: str,
-    token: str | None = None,
+    token: Token | str,
     should_stop: Stop = lambda: "",
     spend_all: bool = False,
 ) -> Iterator[Event]:
@@ -63,13 +66,16 @@ def work(
     Raises:
         DittoError: whatever stopped the run, after a `RunFailed` event.
     """
+    require_run(run, profile)
     backend: Backend | None = None
     if profile.backend == "zerogpu":
         if not run.record.estimate:
-            note_estimate(run, profile.hardware or "zero-a10g")
+            note_estimate(run, profile.hardware or "zero-a10g", token)
         backend = _leases(
             profile, visitor, run.record.base_model, token, 0 if spend_all else KEPT_S
         )
+    else:
+        _require_opened(run.record.base_model, profile, token)
     events = drive(run, backend=backend, should_stop=should_stop, token=token)
     # a lease's worker writes while its events are on their way here
     return keep_along(run, events, token, between=backend is None)
@@ -81,7 +87,7 @@ def write(
     profile: Profile,
     *,
     visitor: str,
-    token: str | None = None,
+    token: Token | str,
 ) -> list[list[str]]:
     """Write texts, here or in one short lease.
 
@@ -99,10 +105,13 @@ def write(
         RunError, BaseModelError, ChatTemplateError: as the words say.
     """
     desk = desk_of(target)
+    require_base(str(desk.base_model["id"]), profile)
     leases: LeaseBackend | None = None
     if profile.backend == "zerogpu":
         leases = _leases(profile, visitor, desk.base_model, token)
         desk = replace(desk, weights=leases.weights)
+    else:
+        _require_opened(desk.base_model, profile, token)
     desk = replace(desk, cap=_cap(desk, token))
     asked = [_with_demonstrations(desk, request, token) for request in requests]
     if leases is not None:
@@ -124,13 +133,13 @@ def prepare(profile: Profile) -> None:
     """
     if profile.backend != "zerogpu":
         return
-    from ditto_hub.backends import zerogpu
+    from ditto_hub.backends.zerogpu import function
 
     try:
-        zerogpu.hold({"id": profile.default_base_model, "revision": None})
+        function.hold({"id": profile.default_base_model, "revision": None})
     except BaseModelError as error:
         log.warning("no base model sits on the GPU: %s", error)
-    importlib.import_module("ditto_hub.algorithm.loop")
+    importlib.import_module("ditto_hub.ditto.loop")
 
 
 def standing(profile: Profile, visitor: str) -> Standing:
@@ -142,23 +151,31 @@ def _leases(
     profile: Profile,
     visitor: str,
     base_model: Mapping[str, Any],
-    token: str | None,
+    token: Token | str,
     kept_s: float = 0.0,
 ) -> LeaseBackend:
-    from ditto_hub.backends.leases import LeaseBackend
-    from ditto_hub.backends.zerogpu import PLATFORM, holds
+    from ditto_hub.backends.zerogpu.broker import LeaseBackend
+    from ditto_hub.backends.zerogpu.function import PLATFORM, holds
 
     weights = "" if holds(base_model) else _fetched(base_model, profile, visitor, token)
     ledger = Ledger(visitor, _plans(visitor))
     return LeaseBackend(PLATFORM, ledger, profile.lease_cap_s, kept_s, weights)
 
 
+def _require_opened(base_model: Mapping[str, Any], profile: Profile, token: Token | str) -> None:
+    """Refuse what this visitor's token does not open, though it may be on a shared disk already."""
+    if profile.name != "own" and str(base_model["id"]) != "pocket":
+        from ditto_hub.hub.weights import opened
+
+        opened(base_model, token)
+
+
 def _fetched(
-    base_model: Mapping[str, Any], profile: Profile, visitor: str, token: str | None
+    base_model: Mapping[str, Any], profile: Profile, visitor: str, token: Token | str
 ) -> str:
     """Return the folder of a base model's files, fetched where it is on the Hub; "" elsewhere."""
     name = str(base_model["id"])
-    if name == "pocket" or Path(name).is_dir():
+    if name == "pocket" or is_folder(name):
         return ""
     from ditto_hub.hub.weights import Shelf, fetch
 
@@ -181,11 +198,11 @@ def desk_of(target: Run | str | Path) -> Desk:
     """
     if isinstance(target, str | Path):
         folder = Path(target)
-        if (folder / "adapter_config.json").is_file():
-            from ditto_hub.algorithm.adapter_folder import read_adapter_config
+        if is_file(folder / "adapter_config.json"):
+            from ditto_hub.engine.adapter_folder import read_adapter_config
 
             return Desk("adapter", str(folder), read_adapter_config(folder)[1])
-        if not (folder / "run.json").is_file() and not _is_run_id(str(target)):
+        if not is_file(folder / "run.json") and not _is_run_id(str(target)):
             return Desk("base", "", {"id": str(target), "revision": None})
         target = Run.load(target)
     return Desk(
@@ -193,20 +210,21 @@ def desk_of(target: Run | str | Path) -> Desk:
         folder=str(target.folder),
         base_model={k: target.record.base_model.get(k) for k in ("id", "revision")},
         sampling=asdict(target.config.sampling),
+        reading=asdict(target.config.reading),
     )
 
 
 def _is_run_id(text: str) -> bool:
-    from ditto_hub.runs import home
+    from ditto_hub.runs.folder import home
 
-    return len(Path(text).parts) == 1 and (home() / "runs" / text / "run.json").is_file()
+    return len(Path(text).parts) == 1 and is_file(home() / "runs" / text / "run.json")
 
 
-def _cap(desk: Desk, token: str | None) -> int:
+def _cap(desk: Desk, token: Token | str) -> int:
     """Return the new tokens a text may have: of a run, a multiple of the longest demonstration."""
     if desk.kind != "run":
         return CAP
-    from ditto_hub.algorithm.base_model import load_format
+    from ditto_hub.engine.base_model import load_format
 
     run = Run.load(desk.folder)
     sampling = run.config.sampling
@@ -217,7 +235,7 @@ def _cap(desk: Desk, token: str | None) -> int:
     return min(sampling.max_new_tokens, max(8, int(sampling.length_factor * longest)))
 
 
-def _with_demonstrations(desk: Desk, request: WriteRequest, token: str | None) -> WriteRequest:
+def _with_demonstrations(desk: Desk, request: WriteRequest, token: Token | str) -> WriteRequest:
     """Put the run's demonstrations before the prompt where the request says so.
 
     Raises:
@@ -226,8 +244,8 @@ def _with_demonstrations(desk: Desk, request: WriteRequest, token: str | None) -
     if not request.few_shot:
         return request
     if desk.kind != "run":
-        raise ConfigError("Few-shot needs a run's demonstrations.", "Give the run.")
-    from ditto_hub.algorithm.base_model import context_length, load_format
+        raise ConfigError("api.few_shot_needs_run")
+    from ditto_hub.engine.base_model import context_length, load_format
     from ditto_hub.evaluation.methods import with_demonstrations
 
     base = desk.weights or str(desk.base_model["id"])

@@ -16,22 +16,24 @@ from ditto_hub.api.comparing import (
     answer_settings,
     keep,
     make_judge,
+    of_the_grammar,
     shipped_prompts,
     traits_of,
 )
-from ditto_hub.api.training import write_card
-from ditto_hub.backends.writing import WriteRequest
+from ditto_hub.api.notices import refresh_card
+from ditto_hub.backends.generation import WriteRequest
 from ditto_hub.errors import ConfigError, RunError
-from ditto_hub.runs import Run
+from ditto_hub.runs.folder import Run
+from ditto_hub.tokens import NOBODY
 
 if TYPE_CHECKING:
     from ditto_hub.evaluation.comparison import Progress
     from ditto_hub.evaluation.judges import Question
-    from ditto_hub.results import Answer, Evaluation, EvaluationPrompt
+    from ditto_hub.runs.results import Answer, Evaluation, EvaluationPrompt
 
 Write = Callable[[tuple[WriteRequest, ...]], list[list[str]]]
 VOTES_LOCK = ".votes.lock"
-MEASURED_SAMPLES = 2
+MEASURED_SAMPLES, MEASURED_PROMPTS = 2, 10
 
 
 def comparable_methods(run: Run) -> list[str]:
@@ -62,6 +64,37 @@ def write_side_by_side(
     return [(answer.method, answer.text) for answer in answers]
 
 
+def proposed_tasks(run: Run, count: int) -> list[str]:
+    """Return requests to test a run with, without writing any.
+
+    They are those that come with it, where its demonstrations are of their kind, else the prompts
+    of the demonstrations that were kept out of training.
+    """
+    if found := _own_kind(run, 0, count):
+        return found
+    return [demo.prompt_text for demo in run.demos().held_out][:count]
+
+
+def suggest_tasks(run: Run, write: Write, count: int, seed: int = 0) -> list[str]:
+    """Let the base model write requests in the manner of the demonstrations'.
+
+    Returns:
+        At most `count`, none of them a demonstration's; fewer, or none, where it cannot.
+    """
+    from ditto_hub.evaluation.prompts import TRIES_A_PROMPT, new_requests, request_for_prompts
+
+    own = [demo.prompt[-1]["content"] for demo in run.demos()]
+    samples = count * TRIES_A_PROMPT
+    asked = WriteRequest(request_for_prompts(own), samples=samples, seed=seed, candidate=None)
+    return new_requests(write((asked,))[0], own)[:count]
+
+
+def _own_kind(run: Run, seed: int, count: int) -> list[str]:
+    """Return prompts that come with a run, unless they are of another kind than its own."""
+    came_along = (run.folder / "prompts.jsonl").is_file()
+    return shipped_prompts(run, seed, count) if came_along or of_the_grammar(run) else []
+
+
 def begin_trial(
     run: Run,
     methods: Sequence[str],
@@ -77,18 +110,16 @@ def begin_trial(
         ConfigError: not two tasks, or fewer than two methods.
         RunError: the run has no such candidate.
     """
-    from ditto_hub import results
     from ditto_hub.evaluation import trial
     from ditto_hub.evaluation.comparison import Brief
+    from ditto_hub.runs import results
 
+    run.require_writable()
     asked = _prompts(run, prompts)
     if len(asked) != trial.TASKS:
-        raise ConfigError(
-            f"A vote is on {trial.TASKS} different test tasks; there are {len(asked)}.",
-            "Write two prompts that are not the same.",
-        )
+        raise ConfigError("api.too_few_test_tasks", tasks=trial.TASKS, count=len(asked))
     if len(set(methods)) < 2:
-        raise ConfigError("There is nothing to vote between.", "Choose at least two methods.")
+        raise ConfigError("api.nothing_to_vote_on")
     answers = _answers(run, methods, asked, write, 1, seed, self_prompt)
     brief = Brief(tuple(methods), asked, samples=1, seed=seed, settings=_settings(run, self_prompt))
     with FileLock(run.folder / VOTES_LOCK):
@@ -99,8 +130,8 @@ def begin_trial(
 
 def current_trial(run: Run) -> Evaluation | None:
     """Return the run's newest vote, under way or done, or None."""
-    from ditto_hub import results
     from ditto_hub.evaluation.trial import PERSON
+    from ditto_hub.runs import results
 
     found = [e for e in results.load_all(run) if e.judge == PERSON and "votes" in e.settings]
     return max(found, key=lambda e: int(e.name.partition("-")[2] or 1), default=None)
@@ -125,18 +156,18 @@ def cast_vote(run: Run, name: str, number: int, reply: str) -> Evaluation:
         RunError: there is no such trial.
         JudgeError: the reply is none of these.
     """
-    from ditto_hub import results
     from ditto_hub.evaluation import trial as trials
+    from ditto_hub.runs import results
 
     with FileLock(run.folder / VOTES_LOCK):
         kept = current_trial(run)
         if kept is None or kept.name != name:
-            raise RunError("That vote is not the newest one of this run.", "Reload the page.")
+            raise RunError("api.vote_is_old")
         new = trials.close(kept) if reply == "stop" else trials.vote(kept, number, reply)
         if new != kept:
             results.save(run, new)
     if new.complete and (run.folder / "adapter").is_dir():
-        write_card(run)
+        refresh_card(run)
     return new
 
 
@@ -158,29 +189,31 @@ def measure(
     """Compare a run with its baselines by the judge that needs no network, in one writing.
 
     Args:
-        prompts: that had no part in training; default those that come with the voice.
+        prompts: that had no part in training; default those that come with the voice, or ones
+            that the base model writes in the manner of the demonstrations'.
 
     Raises:
         ConfigError: there are no prompts.
         RunError, JudgeError: as `evaluate` does.
     """
-    from ditto_hub import results
     from ditto_hub.evaluation.comparison import Brief, Progress, begun, compare_methods
     from ditto_hub.evaluation.methods import DEFAULT_METHODS
+    from ditto_hub.runs import results
 
-    texts = list(prompts) or shipped_prompts(run, seed)
+    source, texts = "user", list(prompts)
     if not texts:
-        raise ConfigError(
-            "There is no prompt to measure on.",
-            "Give a few, one a line, that are not among the demonstrations.",
-        )
+        source, texts = "shipped", _own_kind(run, seed, MEASURED_PROMPTS)
+    if not texts:
+        source, texts = "model-written", suggest_tasks(run, write, MEASURED_PROMPTS, seed)
+    if not texts:
+        raise ConfigError("api.no_prompt_to_measure")
     # the grammar's judge understands the prompts that come with a voice, and no others
-    known = not prompts and traits_of(run)
-    judge = make_judge("grammar" if known else "stylometric", run, seed=seed)
+    known = source == "shipped" and traits_of(run)
+    judge = make_judge("grammar" if known else "stylometric", run, token=NOBODY, seed=seed)
     brief = Brief(
         methods=DEFAULT_METHODS,
         prompts=_prompts(run, texts),
-        prompts_source="user" if prompts else "shipped",
+        prompts_source=source,
         samples=samples,
         seed=seed,
         settings=_settings(run, ""),
@@ -194,7 +227,7 @@ def measure(
             keep(run, item, kept)
         yield item
     if (run.folder / "adapter").is_dir():
-        write_card(run)
+        refresh_card(run)
 
 
 class _Written:
@@ -209,7 +242,7 @@ class _Written:
 
     def write(self, *asked: Any) -> list[list[str]]:
         """Refuse."""
-        raise RunError("A text is missing.", "Measure again.")
+        raise RunError("api.ballot_text_missing")
 
     def require(self, candidate: str) -> None:
         """Refuse a candidate that is not there."""
@@ -225,7 +258,7 @@ def _prompts(run: Run, prompts: Sequence[str]) -> tuple[EvaluationPrompt, ...]:
 
     given = [text.strip() for text in prompts if text.strip()]
     if not given:
-        raise ConfigError("There is no prompt.", "Write what the text should be about.")
+        raise ConfigError("api.no_prompt")
     return prepare_prompts(given, run.demos())
 
 
@@ -252,10 +285,10 @@ def _answers(
     self_prompt: str,
 ) -> list[Answer]:
     """Write everything at once."""
-    from ditto_hub.results import Answer
+    from ditto_hub.runs.results import Answer
 
     if not methods:
-        raise ConfigError("No method is chosen.", "Choose at least one.")
+        raise ConfigError("api.no_method_chosen")
     places = [(method, prompt) for method in methods for prompt in prompts]
     requests = tuple(
         _request(run, method, prompt, samples, seed, self_prompt) for method, prompt in places
@@ -278,9 +311,7 @@ def _request(
     if method == "self-prompt":
         words = self_prompt.strip()
         if not words:
-            raise ConfigError(
-                "Your own prompt is empty.", "Write down how texts should be, or leave it out."
-            )
+            raise ConfigError("api.own_prompt_empty")
         messages = with_instructions(messages, words)
     candidate = _candidate(run, method)
     if candidate is not None:

@@ -1,0 +1,1 @@
+"""Where a run is worked on: this machine, ZeroGPU leases, Hub Jobs."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from ditto_hub.backends.base import Driver
+from ditto_hub.backends.driver import Driver
 from ditto_hub.events import Event
-from ditto_hub.runs import Run
+from ditto_hub.runs.folder import Run
+from ditto_hub.tokens import Token
 
 if TYPE_CHECKING:
-    from ditto_hub.algorithm.policy import Policy
-    from ditto_hub.algorithm.team import Seat
+    from ditto_hub.engine.choice import AnyEngine
+    from ditto_hub.engine.processes import Seat
 
 
 class LocalBackend:
@@ -28,14 +29,14 @@ class LocalBackend:
         self.save_every_s = save_every_s
 
     def drive(
-        self, run: Run, should_stop: Callable[[], str] = lambda: "", token: str | None = None
+        self, run: Run, should_stop: Callable[[], str] = lambda: "", *, token: Token | str
     ) -> Iterator[Event]:
         """Work on a run until it ends or is told to stop; see `Backend.drive`."""
         seat = take_seat()
         if seat is None:
             driver = Driver(
                 run,
-                lambda r: open_policy(r, self.device, token),
+                lambda r: open_policy(r, self.device, token=token),
                 should_stop,
                 self.save_every_s,
             )
@@ -43,20 +44,19 @@ class LocalBackend:
         return self._lead(run, seat, should_stop, token)
 
     def _lead(
-        self, run: Run, seat: Seat, should_stop: Callable[[], str], token: str | None
+        self, run: Run, seat: Seat, should_stop: Callable[[], str], token: Token | str
     ) -> Iterator[Event]:
         """Work on a run with the other processes that were launched; let them go at the end."""
-        from ditto_hub.algorithm.base_model import pick_device
-        from ditto_hub.algorithm.team import Team, join
+        from ditto_hub.engine.base_model import pick_device
+        from ditto_hub.engine.processes import TeamEngine, join
 
-        teams: list[Team] = []
+        teams: list[TeamEngine] = []
 
-        def open_with_team(run: Run) -> Policy:
+        def open_with_team(run: Run) -> AnyEngine:
             join(seat, pick_device(self.device))
-            policy = open_policy(run, self.device, token)
-            policy.team = Team(policy, run.record.base_model, run.config.lora)
-            teams.append(policy.team)
-            return policy
+            engine = open_policy(run, self.device, token=token, engine=TeamEngine)
+            teams.append(engine)
+            return cast("AnyEngine", engine)
 
         try:
             yield from Driver(run, open_with_team, should_stop, self.save_every_s).events()
@@ -75,7 +75,7 @@ def take_seat() -> Seat | None:
 
     What the launcher set is taken away, or the trainers would wait for the others on their own.
     """
-    from ditto_hub.algorithm.team import Seat
+    from ditto_hub.engine.processes import Seat
 
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size < 2:
@@ -87,37 +87,56 @@ def take_seat() -> Seat | None:
     return seat
 
 
-def assist(device: str | None = None, token: str | None = None) -> None:
+def assist(device: str | None = None, *, token: Token | str) -> None:
     """Compute for the first process until it lets this one go."""
-    from ditto_hub.algorithm.base_model import pick_device
-    from ditto_hub.algorithm.team import assist as serve
+    from ditto_hub.engine.base_model import pick_device
+    from ditto_hub.engine.processes import assist as serve
 
     seat = take_seat()
     if seat is not None:
         serve(seat, pick_device(device), token)
 
 
-def open_policy(run: Run, device: str | None = None, token: str | None = None) -> Policy:
+def open_policy(
+    run: Run,
+    device: str | None = None,
+    *,
+    token: Token | str,
+    engine: Callable[..., Any] | None = None,
+) -> Any:
     """Load a run's base model with a fresh adapter, or its parent's, on it.
 
+    Args:
+        engine: builds the engine; default the one that runs this model best.
+
     Raises:
-        BaseModelError: the base model cannot be loaded, or the parent's adapter does not fit it.
+        BaseModelError: the base model cannot be loaded or is another than at the run's beginning,
+            or the parent's adapter does not fit it.
     """
-    from ditto_hub.algorithm.base_model import load_base, pick_device
+    from ditto_hub.engine.base_model import load_base, pick_device
+    from ditto_hub.engine.fingerprint import require_same_base
 
-    return dress(run, *load_base(run.record.base_model, device=pick_device(device), token=token))
+    require_same_base(run.record.base_model)
+    loaded = load_base(run.record.base_model, device=pick_device(device), token=token)
+    return dress(run, *loaded, engine=engine)
 
 
-def dress(run: Run, model: Any, tokenizer: Any) -> Policy:
+def dress(
+    run: Run, model: Any, tokenizer: Any, engine: Callable[..., Any] | None = None
+) -> AnyEngine:
     """Put a fresh adapter of a run's shape, or its parent's, on a loaded base model.
+
+    Args:
+        engine: builds the engine; default the one that runs this model best.
 
     Raises:
         BaseModelError: the parent's adapter does not fit it.
     """
-    from ditto_hub.algorithm.policy import Policy
+    from ditto_hub.engine.choice import open_engine
 
-    config = run.config
-    policy = Policy(model, tokenizer, config.lora, config.seed, run.record.base_model)
+    config, build = run.config, engine or open_engine
+    policy: AnyEngine = build(model, tokenizer, config.lora, config.seed, run.record.base_model)
+    policy.token_budget = config.update.token_budget
     parent = run.folder / "parent"
     if parent.is_dir():
         policy.load_adapter(parent)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+
 import click
 
 from ditto_hub.cli.program import main
+from ditto_hub.cli.training import say_on_stderr
 
 
 @main.command("app")
@@ -13,6 +17,11 @@ from ditto_hub.cli.program import main
               help="Port to listen on; 0 takes any free one.")  # fmt: skip
 def app_command(host: str, port: int) -> None:
     """Open the app in a browser: show, train, compare, publish, without an account."""
+    from ditto_hub.api.base_models import real_base
+    from ditto_hub.cost.profiles import load_profile
     from ditto_hub.ui.app import serve
 
-    serve(host, port or None)
+    profile = load_profile(os.environ.get("DITTO_HUB_PROFILE") or "own")
+    if profile.name == "own":
+        profile = replace(profile, default_base_model=real_base(say_on_stderr))
+    serve(host, port or None, profile)

@@ -37,8 +37,7 @@ def deploy(
     output: Path | None,
 ) -> None:
     """Create the Space SPACE_ID (USER/NAME), or bring it up to date, from this installation."""
-    from ditto_hub.hub.deploy import deploy_steps
-    from ditto_hub.hub.space import plan_space
+    from ditto_hub.api.spaces import deploy_steps, plan_space
 
     plan = plan_space(hardware, base_model)
     if not dry_run:

@@ -9,10 +9,11 @@ import click
 
 from ditto_hub.cli.program import main
 from ditto_hub.cli.settings import read_config, run_options
+from ditto_hub.tokens import Token
 
 if TYPE_CHECKING:
-    from ditto_hub.hardware import Estimate
-    from ditto_hub.roofline import Job
+    from ditto_hub.cost.estimates import Estimate
+    from ditto_hub.cost.roofline import Job
 
 
 @main.command()
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
     "--device",
     metavar="here|all|NAME",
     help="here measures a few steps on this machine; a name such as a10g-small or zero-a10g, or"
-    " all, is computed [default: here for pocket and folders, else all].",
+    " all, is computed [default: here for pocket, smollm2 and folders, else all].",
 )
 def estimate(demos: str, device: str | None, **options: Any) -> None:
     """Say what a run on DEMOS will take: seconds, memory, money, a day's quota."""
     from ditto_hub.api import estimate_run, planned_job
 
     base, config = options["base_model"], read_config(**options)
-    here = base == "pocket" or Path(base).is_dir()
+    here = base in ("pocket", "smollm2") or Path(base).is_dir()
     device = device or ("here" if here else "all")
     if device == "here":
         _show_here(estimate_run(demos, base, config))
@@ -40,14 +41,14 @@ def estimate(demos: str, device: str | None, **options: Any) -> None:
         _show_one(estimate_run(demos, base, config, device, token=_token()), job)
 
 
-def _token() -> str | None:
+def _token() -> Token:
     from ditto_hub.cli.program import token
 
     return token()
 
 
 def _show_stages(found: Estimate) -> None:
-    from ditto_hub.progress import clock
+    from ditto_hub.runs.progress import clock
 
     for stage, seconds in found.seconds.items():
         click.echo(f"{stage:12} {clock(seconds):>8}")
@@ -84,8 +85,8 @@ def _tell_room(found: Estimate) -> None:
 
 def _show_budget(found: Estimate, job: Job) -> None:
     """Print the sum of a day's quota, and what would bring it under a free account's."""
-    from ditto_hub.budget import fit_quota, fitting_words
-    from ditto_hub.devices import QUOTAS
+    from ditto_hub.cost.devices import QUOTAS
+    from ditto_hub.cost.quota import fit_quota, fitting_words
 
     spent = found.budget
     if spent is None:
@@ -113,10 +114,9 @@ def _show_budget(found: Estimate, job: Job) -> None:
 
 
 def _show_all(demos: str, base: str, config: Any) -> None:
-    from ditto_hub.api import estimate_devices, planned_job
-    from ditto_hub.devices import PRICES_DATE
-    from ditto_hub.hub.prices import live_prices
-    from ditto_hub.progress import clock
+    from ditto_hub.api import estimate_devices, live_prices, planned_job
+    from ditto_hub.cost.devices import PRICES_DATE
+    from ditto_hub.runs.progress import clock
 
     job = planned_job(demos, base, config, "zero-a10g", _token())
     prices = live_prices(_token())
@@ -136,7 +136,7 @@ def _show_all(demos: str, base: str, config: Any) -> None:
         )
     for one in found:
         if not one.fits and one.remedies and not one.possible:
-            click.echo(f"On {one.device}: {'; or '.join(one.remedies)}.")
+            click.echo(f"On {one.device}: {one.remedy}.")
     for one in found:
         if one.device == "zero-a10g":
             click.echo(f"On {one.words}:")

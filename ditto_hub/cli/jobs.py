@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ditto_hub.cli.program import EXIT_FAILED, main, token
+from ditto_hub.cli.terminal import JsonLines, job_words
 from ditto_hub.errors import DittoError
-from ditto_hub.terminal import JsonLines, job_words
 
 if TYPE_CHECKING:
-    from ditto_hub.backends.job import JobBackend
-    from ditto_hub.runs import Run
+    from ditto_hub.api.job_runs import JobBackend
+    from ditto_hub.runs.folder import Run
 
 
 def job_options(command: Any) -> Any:
@@ -66,7 +66,7 @@ def backend_for(run: Run, **options: Any) -> JobBackend | None:
     if not flavor:
         raise click.UsageError("--backend job needs --flavor, such as a10g-small.")
     found = api.job_backend(
-        run, flavor, token(), options["namespace"], keep=bool(options["keep_repo"])
+        run, flavor, token=token(), namespace=options["namespace"], keep=bool(options["keep_repo"])
     )
     if not api.has_job(run):
         found.submit(run)
@@ -90,24 +90,23 @@ class Frames(logging.Formatter):
 def work_in_job(repo_id: str) -> None:
     """Work on the run that a private repo keeps; what a Hub Job runs."""
     from ditto_hub import api
-    from ditto_hub.backends.job_worker import Deadline
 
     handler = logging.StreamHandler()
     handler.setFormatter(Frames("%(levelname)s %(name)s %(message)s"))
     logging.getLogger().addHandler(handler)
     asked: list[str] = []
-    signal.signal(signal.SIGTERM, lambda *_: asked.append("the job was stopped"))
+    signal.signal(signal.SIGTERM, lambda *_: asked.append("stopped"))
     limit, began = (
         os.environ.get("DITTO_HUB_JOB_TIMEOUT_S"),
         os.environ.get("DITTO_HUB_JOB_STARTED"),
     )
-    deadline = Deadline(float(began) + float(limit) if limit and began else None)
+    ends_at = float(began) + float(limit) if limit and began else None
     show = JsonLines()
     try:
         for event in api.work_in_job(
             repo_id,
             os.environ.get("JOB_ID", ""),
-            deadline,
+            ends_at,
             should_stop=lambda: asked[0] if asked else "",
         ):
             show.see(event)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ditto_hub.cli.program import main
+
+if TYPE_CHECKING:
+    from ditto_hub.demos.importers import Choice
 
 SNIPPET = 60
 
@@ -33,14 +37,16 @@ def pick(
     output: Path | None,
 ) -> None:
     """Show what FILE offers: JSONL, CSV, a chat export, an mbox; or pick from it into DEMOS."""
-    from ditto_hub.importers import LONGEST_PREVIEW, Choice, load_demos, save_demos
+    from ditto_hub.demos.importers import Choice, pick_demos, save_demos
 
-    if output is None:
-        show_offer(file, voice, prompt_column.lower(), completion_column.lower())
-        return
     choice = Choice(prompt_column, completion_column, voice, numbers(rows))
-    found = load_demos(file, choice, limit=LONGEST_PREVIEW)
+    if output is None:
+        show_offer(file, choice)
+        return
+    found = pick_demos(file, choice)
     save_demos(found, output)
+    for notice in found.notices:
+        click.echo(str(notice), err=True)
     click.echo(f"{len(found)} demonstrations in {output}", err=True)
 
 
@@ -54,21 +60,19 @@ def numbers(text: str | None) -> tuple[int, ...]:
         )
 
 
-def show_offer(file: Path, voice: str, prompt: str, completion: str) -> None:
+def show_offer(file: Path, choice: Choice) -> None:
     """Print the first demonstrations a file offers, numbered, and what there is to choose."""
-    from ditto_hub.importers import preview
+    from ditto_hub.demos.importers import preview
 
-    found = preview(file)
-    if completion:
-        found = found.from_columns(prompt, completion)
+    found = preview(file, choice=choice)
     for notice in found.notices:
-        click.echo(notice, err=True)
+        click.echo(str(notice), err=True)
     if found.columns and not found.rows:
         click.echo(f"Columns: {', '.join(found.columns)}", err=True)
     if found.voices:
         click.echo(f"Voices: {', '.join(found.voices)}", err=True)
     click.echo(f"{found.total} found, {len(found.rows)} shown.", err=True)
-    for row in found.of_voice(voice or next(iter(found.voices), "")):
+    for row in found.of_voice(choice.voice or next(iter(found.voices), "")):
         click.echo(f"{row.number:4} {snippet(row.prompt_text)} -> {snippet(row.completion)}")
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from ditto_hub import __version__
 from ditto_hub.errors import DittoError, describe
+from ditto_hub.tokens import MACHINE, Token
+from ditto_hub.version import VERSION
 
 EXIT_FAILED, EXIT_PAUSED, EXIT_INTERRUPTED = 1, 3, 130
 
@@ -44,19 +45,17 @@ def quieten_libraries() -> None:
         warnings.filterwarnings("ignore", module=module)
 
 
-def token() -> str | None:
-    """Return the Hub token the user has set up on this machine, or None."""
-    from huggingface_hub import get_token
-
-    return get_token()
+def token() -> Token:
+    """Return whose Hub token a command uses: the one that the user has set up on this machine."""
+    return MACHINE
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="ditto-hub")
+@click.version_option(VERSION, prog_name="ditto-hub")
 def main() -> None:
     """Show a language model a few examples of your writing; get a LoRA adapter that writes so.
 
     DEMOS is a file of two to fifty demonstrations: JSON lines with `prompt` and `completion` or
-    with `messages`, JSON, or CSV; or example:NAME for a set shipped with the package (harbor,
-    gazette, sprout). RUN is a run's id or folder.
+    with `messages`, JSON, or CSV; or example:NAME for a set shipped with the package (workshop
+    for a real language model; harbor, gazette, sprout for pocket). RUN is a run's id or folder.
     """

@@ -1,7 +1,8 @@
-"""Commands about what came out: generate, evaluate, publish."""
+"""Commands about what came out: generate, evaluate, card, publish."""
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ditto_hub.cli.program import EXIT_FAILED, main, token
-from ditto_hub.errors import DittoError
-from ditto_hub.terminal import ask_person, show_texts
+from ditto_hub.cli.terminal import ask_person, show_texts
+from ditto_hub.errors import DittoError, describe
 
 if TYPE_CHECKING:
-    from ditto_hub.results import Evaluation
-    from ditto_hub.runs import Run
+    from ditto_hub.runs.folder import Run
+    from ditto_hub.runs.results import Evaluation
+
+log = logging.getLogger(__name__)
 
 
 @main.command()
@@ -25,14 +28,23 @@ if TYPE_CHECKING:
 @click.option("--candidate", metavar="NAME", help="sft, sft-long or round-N [default: the chosen].")
 @click.option("--samples", type=click.IntRange(1, 64), default=1, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-def generate(
-    target: str, prompt: str, adapter_off: bool, candidate: str | None, samples: int, seed: int
-) -> None:
+@click.option("--temperature", type=click.FloatRange(0, 5), metavar="X",
+              help="[default: the run's reading.temperature; that of a base model that recommends"
+              " one, else 0.7]")  # fmt: skip
+@click.option("--top-p", type=click.FloatRange(0, 1), metavar="X",
+              help="[default: the run's reading.top_p; that of a base model that recommends one,"
+              " else 0.9]")  # fmt: skip
+def generate(target: str, prompt: str, candidate: str | None, **options: Any) -> None:
     """Write an answer to PROMPT with the adapter of a run, a folder, or a Hub repo."""
+    from dataclasses import replace
+
     from ditto_hub.api import load
 
+    asked = {name: options.pop(name) for name in ("temperature", "top_p")}
     voice = load(target, candidate, token())
-    texts = voice.generate(prompt, samples=samples, seed=seed, adapter_off=adapter_off)
+    given = {name: value for name, value in asked.items() if value is not None}
+    voice.reading = replace(voice.reading, **given)
+    texts = voice.generate(prompt, **options)
     click.echo("\n\n---\n\n".join(texts))
 
 
@@ -92,8 +104,8 @@ def evaluate(
     own), sft, sft-long, spin, dpo-base, dpo-sft, ditto, ditto-few-shot, round-N, or rounds for
     all of them. The same command goes on with an evaluation that was interrupted.
     """
-    from ditto_hub.evaluation.prompts import read_prompts
-    from ditto_hub.runs import Run
+    from ditto_hub.api.reports import read_prompts
+    from ditto_hub.runs.folder import Run
 
     opened = Run.load(run)
     named = tuple(m.strip() for m in methods.split(",")) if methods else ()
@@ -114,7 +126,7 @@ def evaluate(
 def train_missing(run: Run, methods: Sequence[str], judges: Sequence[str]) -> None:
     """Train the rivals among some methods that the run has no adapter of yet."""
     from ditto_hub import api
-    from ditto_hub.evaluation.methods import RIVALS
+    from ditto_hub.api.reports import RIVALS
     from ditto_hub.events import StageFinished
 
     judge = next((j for j in judges if j.partition(":")[0] in ("grammar", "stylometric")), "")
@@ -137,8 +149,12 @@ def compare_with_baselines(run: Run, err: bool) -> None:
     """
     try:
         show_evaluation(run, 0, err, samples=2)
-    except DittoError as error:
-        click.echo(f"Not compared with the baselines: {error}", err=True)
+    except Exception as error:  # whatever it is, the adapter is there
+        what, _ = describe(error)
+        again = f"Try again with: ditto-hub evaluate {run.folder}"
+        click.echo(f"Not compared with the baselines: {what} {again}", err=True)
+        if not isinstance(error, DittoError):
+            log.exception("run %s was not compared", run.record.id)
 
 
 def show_evaluation(run: Run, show: int, err: bool = False, **options: Any) -> None:
@@ -148,11 +164,12 @@ def show_evaluation(run: Run, show: int, err: bool = False, **options: Any) -> N
         DittoError: what stopped it, or one of the judges; what there is has been printed.
     """
     from ditto_hub import api
-    from ditto_hub.results import Evaluation
+    from ditto_hub.api.notices import notices
+    from ditto_hub.runs.results import Evaluation
 
     latest: dict[str, Evaluation] = {}
     try:
-        for item in api.evaluate(run, **options):
+        for item in api.stream_evaluate(run, **options):
             if isinstance(item, Evaluation):
                 latest[item.judge] = item
             else:
@@ -162,14 +179,15 @@ def show_evaluation(run: Run, show: int, err: bool = False, **options: Any) -> N
         _print_evaluations(run, latest.values(), err)
         raise
     _print_evaluations(run, latest.values(), err)
+    for message in notices(run).values():
+        click.echo(message, err=True)
     if show and latest:
         show_texts(next(iter(latest.values())), show)
 
 
 def _print_evaluations(run: Run, found: Collection[Evaluation], err: bool) -> None:
     from ditto_hub.api.choosing import BY_HAND
-    from ditto_hub.evaluation.report import to_text
-    from ditto_hub.regimes import prompting_ahead
+    from ditto_hub.api.reports import prompting_ahead, to_text
 
     for evaluation in found:
         click.echo(f"\n{to_text(evaluation)}", err=err)
@@ -182,6 +200,18 @@ def _print_evaluations(run: Run, found: Collection[Evaluation], err: bool) -> No
         )
     for line in prompting_ahead(found, record.chosen or ""):
         click.echo(line, err=err)
+
+
+@main.command()
+@click.argument("run")
+def card(run: str) -> None:
+    """Write the model card of a RUN's adapter again, with its pictures."""
+    from ditto_hub.api.publishing import write_card
+    from ditto_hub.runs.folder import Run
+
+    opened = Run.load(run)
+    write_card(opened)
+    click.echo(opened.folder / "adapter" / "README.md")
 
 
 @main.command()
@@ -200,14 +230,14 @@ def _print_evaluations(run: Run, found: Collection[Evaluation], err: bool) -> No
 def publish(run: str, repo_id: str, dry_run: bool, **options: Any) -> None:
     """Publish a RUN's adapter with a model card to REPO_ID on the Hub; check that it loads."""
     from ditto_hub import api
-    from ditto_hub.hub.receipt import render_receipt
-    from ditto_hub.runs import Run
+    from ditto_hub.api.publishing import PublishOptions, receipt_words
+    from ditto_hub.runs.folder import Run
 
     opened = Run.load(run)
     if dry_run:
         options["dry_run"] = opened.folder / "publish"
         shutil.rmtree(options["dry_run"], ignore_errors=True)
-    steps = api.publish(opened, repo_id, token=token(), **options)
+    steps = api.stream_publish(opened, repo_id, PublishOptions(**options), token=token())
     while True:
         try:
             click.echo(f"{next(steps).message} ...", err=True)
@@ -216,6 +246,6 @@ def publish(run: str, repo_id: str, dry_run: bool, **options: Any) -> None:
             break
     if dry_run:
         click.echo((opened.folder / "publish" / "README.md").read_text("utf-8"))
-    click.echo(render_receipt(receipt))
+    click.echo(receipt_words(receipt))
     if not receipt.good:
         raise SystemExit(EXIT_FAILED)

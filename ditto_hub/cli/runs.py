@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import textwrap
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
 import click
 
 from ditto_hub.cli.program import main, token
+from ditto_hub.cli.terminal import how_to_load, job_words, show_texts
 from ditto_hub.errors import HubError
-from ditto_hub.terminal import how_to_load, job_words
+from ditto_hub.words import told
 
+if TYPE_CHECKING:
+    from ditto_hub.runs.folder import Run
+
+SHIPPED_TEXTS = 3  # prompts whose answers are shown of a run that comes with the package
 TOLD = ("held_out_loss", "held_out_style", "style_distance", "length_ratio", "distinct_2", "kl")
 
 
@@ -19,7 +28,8 @@ def runs_group() -> None:
 @runs_group.command("list")
 def runs_list() -> None:
     """List the runs under $DITTO_HUB_HOME, newest first."""
-    from ditto_hub.runs import Run, home
+    from ditto_hub.runs.examples import example_runs
+    from ditto_hub.runs.folder import Run, home
 
     found = Run.all()
     if not found:
@@ -29,15 +39,23 @@ def runs_list() -> None:
         click.echo(
             f"{record.id}  {record.status:9}  {record.base_model['id']}  {record.chosen or '-'}"
         )
+    for name in example_runs():
+        click.echo(f"To look at: ditto-hub runs show {name}", err=True)
 
 
 @runs_group.command("show")
 @click.argument("run")
 @click.option("--load", is_flag=True, help="Print the lines that load the adapter, and no more.")
-def runs_show(run: str, load: bool) -> None:
-    """Print a run's state, its candidates' scores and which one was kept."""
-    from ditto_hub.hardware import compare_used
-    from ditto_hub.runs import Run
+@click.option("--texts", type=click.IntRange(0), metavar="N",
+              help="Print the comparisons, and what each method wrote for their first N prompts"
+              " [default: 0; 3 for the run that comes with the package].")  # fmt: skip
+def runs_show(run: str, load: bool, texts: int | None) -> None:
+    """Print a run's state, its candidates' scores and which one was kept.
+
+    RUN may be example:smollm2: a finished run on a real language model, shipped with the package.
+    """
+    from ditto_hub.cost.estimates import compare_used
+    from ditto_hub.runs.folder import Run
 
     opened = Run.load(run)
     if load:
@@ -45,20 +63,23 @@ def runs_show(run: str, load: bool) -> None:
         return
     record = opened.record
     click.echo(f"{record.id}: {record.status}, base model {record.base_model['id']}")
+    if opened.read_only:
+        day = datetime.fromtimestamp(record.created, UTC).date()
+        click.echo(f"Shipped with the package; made on {day} by benchmarks/example_run.py.")
     if record.parent:
         click.echo(f"Started from run {record.parent}.")
     for name, candidate in record.candidates.items():
         mark = "*" if name == record.chosen else " "
         scores = candidate["scores"]
         line = "  ".join(f"{key} {scores[key]:.3f}" for key in TOLD if key in scores)
-        note = f"  ({candidate['degenerate']})" if candidate["degenerate"] else ""
+        note = f"  ({told(candidate['degenerate'])})" if candidate["degenerate"] else ""
         click.echo(f"{mark} {name:9} {line}{note}")
     if record.chosen:
-        click.echo(f"Kept {record.chosen}: {record.chosen_reason}.")
+        click.echo(f"Kept {record.chosen}: {told(record.chosen_reason)}.")
     if record.stopped_early:
-        click.echo(f"Stopped early: {record.stopped_early}.")
+        click.echo(f"Stopped early: {told(record.stopped_early)}.")
     if record.error:
-        click.echo(f"Failed: {record.error['message']}")
+        click.echo(f"Failed: {told(record.error['message'])}")
     if record.job:
         click.echo(job_words(record.job))
     for stage, expected, used in compare_used(record.estimate, record.stage_seconds):
@@ -66,6 +87,29 @@ def runs_show(run: str, load: bool) -> None:
         click.echo(f"  {stage:10} {used:8.1f} s{beside}")
     if record.estimate:
         click.echo(f"  Estimated from: {record.estimate.get('basis', '')}.")
+    count = texts if texts is not None else SHIPPED_TEXTS * opened.read_only
+    if count:
+        show_whole(opened, count)
+
+
+def show_whole(run: Run, texts: int) -> None:
+    """Print a run's demonstrations, its comparisons, and texts of each method.
+
+    Args:
+        texts: prompts of the first comparison whose answers are printed.
+    """
+    from ditto_hub.api.reports import to_text
+    from ditto_hub.runs import results
+
+    for demo in run.demos():
+        split = " (held out)" if demo.split == "held_out" else ""
+        click.echo(f"\n=== Demonstration {demo.id}{split}: {demo.prompt[-1]['content']}\n")
+        click.echo(textwrap.indent(demo.completion, "    "))
+    found = results.load_all(run)
+    for evaluation in found:
+        click.echo(f"\n{to_text(evaluation)}")
+    if found:
+        show_texts(found[0], texts)
 
 
 @runs_group.command("cancel")
@@ -73,7 +117,7 @@ def runs_show(run: str, load: bool) -> None:
 def runs_cancel(run: str) -> None:
     """Cancel a RUN; what it has is kept and it can be resumed."""
     from ditto_hub.api import cancel
-    from ditto_hub.runs import Run
+    from ditto_hub.runs.folder import Run
 
     opened = Run.load(run)
     cancel(opened, token())
@@ -86,7 +130,7 @@ def runs_cancel(run: str) -> None:
 def runs_keep(run: str, namespace: str | None) -> None:
     """Keep a RUN in a private repo of yours, so that it can go on on another machine."""
     from ditto_hub.api import save_run
-    from ditto_hub.runs import Run
+    from ditto_hub.runs.folder import Run
 
     opened = Run.load(run)
     repo_id = save_run(opened, token(), namespace)
@@ -124,7 +168,7 @@ def runs_restore(run_id: str, namespace: str | None, output: str | None) -> None
 def runs_delete(run: str, yes: bool) -> None:
     """Delete a RUN with its demonstrations and everything it made."""
     from ditto_hub.api import forget_job, leave_job
-    from ditto_hub.runs import Run
+    from ditto_hub.runs.folder import Run
 
     opened = Run.load(run)
     if not yes:

@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ditto_hub.cli.program import EXIT_FAILED, main
+from ditto_hub.cli.program import EXIT_FAILED, main, token
 
 if TYPE_CHECKING:
     from ditto_hub.config import RunConfig
+
+
+PRESET_NAMES = ("pocket", "small", "fast", "paper")
 
 
 def run_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that settle what a run is."""
     options = [
         click.option("--base-model", default="pocket", show_default=True, metavar="ID",
-                     help="pocket (embedded), a Hub id, or a folder."),
-        click.option("--preset", "preset_name", type=click.Choice(["pocket", "fast", "paper"]),
-                     help="Settings to start from [default: pocket's own for pocket, else fast]."),
+                     help="pocket (embedded), smollm2, a Hub id, or a folder."),
+        click.option("--preset", "preset_name", type=click.Choice(PRESET_NAMES),
+                     help="Settings to start from [default: by the base model's size]."),
         click.option("--set", "settings", multiple=True, metavar="SECTION.FIELD=JSON",
                      help="Change one setting; `ditto-hub settings` lists them all."),
         click.option("--seed", type=int, default=0, show_default=True, help="Of the whole run."),
@@ -61,7 +64,7 @@ def check_command(demos: str, base_model: str | None) -> None:
     """Say what is wrong with DEMOS and what could be better."""
     from ditto_hub.api import check_demos
 
-    found, findings = check_demos(demos, base_model)
+    found, findings = check_demos(demos, base_model, token=token())
     click.echo(f"{len(found)} demonstrations.")
     for finding in findings:
         about = f" [{', '.join(finding.ids)}]" if finding.ids else ""
@@ -74,7 +77,7 @@ def check_command(demos: str, base_model: str | None) -> None:
 
 @main.command("settings")
 @click.option("--preset", "preset_name", default="pocket", show_default=True,
-              type=click.Choice(["pocket", "fast", "paper"]))  # fmt: skip
+              type=click.Choice(PRESET_NAMES))  # fmt: skip
 def settings_command(preset_name: str) -> None:
     """List every setting with its value in a preset, its meaning and its range."""
     from ditto_hub.config import SECTIONS, dials, preset

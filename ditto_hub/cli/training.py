@@ -11,12 +11,12 @@ from ditto_hub.cli.jobs import backend_for, job_options, require_options
 from ditto_hub.cli.program import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PAUSED, main, token
 from ditto_hub.cli.results import compare_with_baselines
 from ditto_hub.cli.settings import read_config, run_options
-from ditto_hub.regimes import advice
-from ditto_hub.terminal import Bar, JsonLines, first_interrupt_pauses, how_to_load
+from ditto_hub.cli.terminal import Bar, JsonLines, first_interrupt_pauses, how_to_load
 
 if TYPE_CHECKING:
     from ditto_hub.events import Event
-    from ditto_hub.runs import Run
+    from ditto_hub.runs.folder import Run
+from ditto_hub.words import Text, told
 
 
 @main.command()
@@ -47,7 +47,8 @@ def train(
 ) -> None:
     """Turn DEMOS into a LoRA adapter."""
     from ditto_hub import api
-    from ditto_hub.runs import Run
+    from ditto_hub.api.base_models import choose_smollm2
+    from ditto_hub.runs.folder import Run
 
     if api.assisting(token()):
         return
@@ -55,11 +56,23 @@ def train(
     require_options(where["backend"], where["flavor"], where["namespace"])
     mother = Run.load(parent) if parent else None
     config = read_config(**options, start=mother.config if mother else None)
+    if mother is None:
+        options["base_model"] = choose_smollm2(options["base_model"], say_on_stderr)
     run = api.create_run(
         demos, options["base_model"], config, output=output, parent=mother, token=token()
     )
+    if options["base_model"] == "pocket":
+        for finding in api.outside_pocket(run.demos()):
+            say_on_stderr(f"warning: {finding.message} [{', '.join(finding.ids)}]")
+    for notice in run.record.notices:
+        say_on_stderr(f"warning: {told(notice['message'])}")
     work_on(run, as_json, where)
     conclude(run, compare, err=as_json)
+
+
+def say_on_stderr(words: Text) -> None:
+    """Print a line that is no result."""
+    click.echo(words, err=True)
 
 
 @main.command()
@@ -71,7 +84,7 @@ def train(
 def resume(run: str, as_json: bool, compare: bool, **where: Any) -> None:
     """Go on with a RUN that was paused, cancelled, interrupted or has failed, or watch its job."""
     from ditto_hub import api
-    from ditto_hub.runs import Run
+    from ditto_hub.runs.folder import Run
 
     if api.assisting(token()):
         return
@@ -88,7 +101,8 @@ def conclude(run: Run, compare: bool, err: bool) -> None:
         compare: whether to compare it with its baselines first.
         err: whether to say it on stderr, where stdout is for events alone.
     """
-    from ditto_hub.runs import Run
+    from ditto_hub.api.reports import advice
+    from ditto_hub.runs.folder import Run
 
     run = Run.load(run.folder)  # a job may have worked on it
     if compare:

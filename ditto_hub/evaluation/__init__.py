@@ -1,0 +1,1 @@
+"""Comparing methods: judges, win rates, trials, reports, guidance."""

@@ -27,15 +27,17 @@ from ditto_hub.evaluation.judges import (
 )
 from ditto_hub.evaluation.methods import Studio, candidate_of, find_method
 from ditto_hub.evaluation.winrate import all_win_rates, mean_scores
-from ditto_hub.results import (
+from ditto_hub.runs.results import (
     Answer,
     Evaluation,
     EvaluationPrompt,
     JudgedPair,
     Rating,
+    count_prompts,
     file_name,
     tally,
 )
+from ditto_hub.words import Message, Text, chained
 
 PAIRS_A_SAVE = 20  # of a machine's verdicts; a person's are saved one by one
 
@@ -56,7 +58,7 @@ class Brief:
             for all, or for as many as a person is asked.
         settings: all else that an answer depends on (sampling, length cap, which candidate stands
             for DITTO); a saved evaluation with other settings is not continued.
-        notes: sentences that a reader of the result must know.
+        notes: what a reader of the result must know.
         probes: prompts of the forgetting probe, which have nothing to do with the demonstrations.
         right: marks a probe's content, where there is a way to know.
     """
@@ -70,7 +72,7 @@ class Brief:
     focus: str = ""
     max_pairs: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: tuple[Text, ...] = ()
     probes: tuple[Messages, ...] = ()
     right: Right | None = None
 
@@ -91,7 +93,7 @@ class Progress:
     name: str
     done: int
     total: int
-    words: str = ""
+    words: Text = ""
 
 
 PairKey = tuple[str, str, str, int, int]
@@ -125,20 +127,22 @@ def compare_methods(
     known = {e.judge: e for e in earlier if _same_question(e, brief)}
     drafts = {judge.name: _draft(brief, judge, known.get(judge.name)) for judge in judges}
     answers: dict[str, tuple[Answer, ...]] = {}
-    missing: dict[str, str] = {}
+    missing: dict[str, Text] = {}
     for note in seen_notes(brief):
         yield Progress("writing", "prompts", 0, len(brief.methods), note)
     for done, method in enumerate(brief.methods, 1):
         try:
             answers[method] = _answers(brief, studio, method, list(known.values()))
         except (RunError, ConfigError, ChatTemplateError) as error:
-            missing[method] = str(error)
+            missing[method] = error.both
         for name, draft in drafts.items():
             drafts[name] = _with_answers(draft, answers, missing)
             yield drafts[name]
         yield Progress("writing", method, done, len(brief.methods))
     if not answers:
-        raise RunError(f"No method could be evaluated: {'; '.join(missing.values())}")
+        raise RunError(
+            "evaluation.no_method_worked", values=chained("words.then", missing.values())
+        )
     degeneration = _degeneration(studio, answers)
     forgetting = _forgetting(brief, studio, list(answers), known.values())
     failures: list[JudgeError] = []
@@ -191,13 +195,13 @@ def _check(brief: Brief) -> None:
     for method in brief.methods:
         find_method(method)
     if len(set(brief.methods)) != len(brief.methods):
-        raise ConfigError("A method is named twice.", "Name each once.")
+        raise ConfigError("evaluation.method_named_twice")
     if not brief.methods or brief.samples < 1:
-        raise ConfigError("There is nothing to compare.", "Name methods, and at least one sample.")
+        raise ConfigError("evaluation.nothing_compare")
     if brief.focus and brief.focus not in brief.methods:
-        raise ConfigError(f"The method {brief.focus!r} is not among those compared.")
+        raise ConfigError("evaluation.method_not_compared", focus=brief.focus)
     if not brief.prompts:
-        raise ConfigError("There is no prompt to evaluate on.", "Give some with --prompts FILE.")
+        raise ConfigError("evaluation.no_prompt")
 
 
 def _same_question(evaluation: Evaluation, brief: Brief) -> bool:
@@ -232,13 +236,10 @@ def _draft(brief: Brief, judge: Judge, earlier: Evaluation | None) -> Evaluation
     )
 
 
-def seen_notes(brief: Brief) -> list[str]:
-    """Say which prompts stood among the demonstrations."""
+def seen_notes(brief: Brief) -> list[Message]:
+    """Say how many prompts stood among the demonstrations."""
     seen = sum(prompt.seen for prompt in brief.prompts)
-    if not seen:
-        return []
-    asked = "1 prompt" if seen == 1 else f"{seen} prompts"
-    return [f"{asked} stood among the demonstrations and counted apart."]
+    return [Message("evaluation.seen_prompts", prompts=count_prompts(seen))] if seen else []
 
 
 def _answers(
@@ -259,7 +260,7 @@ def _answers(
 
 
 def _with_answers(
-    draft: Evaluation, answers: Mapping[str, tuple[Answer, ...]], missing: Mapping[str, str]
+    draft: Evaluation, answers: Mapping[str, tuple[Answer, ...]], missing: Mapping[str, Text]
 ) -> Evaluation:
     """Put in what was written; keep earlier answers of methods that have not had their turn.
 
@@ -311,7 +312,7 @@ def _judge_all(
         draft = replace(draft, ratings=_rate(judge, brief, answers))
         if isinstance(judge, DearJudge):
             new = [pair for pair in wanted if _key(*pair) not in before]
-            words = str(judge.plan([(p.messages, a.text, b.text) for p, a, b in new]))
+            words = judge.plan([(p.messages, a.text, b.text) for p, a, b in new])
             yield Progress("judging", judge.name, 0, len(wanted), words)
         for prompt, a, b in wanted:
             kept = before.get(_key(prompt, a, b))
@@ -320,19 +321,20 @@ def _judge_all(
                 yield replace(draft, pairs=_all_pairs(judged, before))
                 yield Progress("judging", judge.name, len(judged), len(wanted))
     except JudgeStopped:
-        left_out = f"The person stopped after {len(judged)} of {len(wanted)} pairs."
+        left_out = Message("evaluation.stopped_pairs", done=len(judged), total=len(wanted))
     except JudgeError as error:
         failures.append(error)
-        note = f"{error.what} {len(judged)} of {len(wanted)} pairs were judged."
-        draft = replace(draft, notes=(*draft.notes, note))
+        part = Message("evaluation.judged_part", done=len(judged), total=len(wanted))
+        draft = replace(draft, notes=(*draft.notes, error.happened, part))
         yield count(brief, replace(draft, pairs=_all_pairs(judged, before)))
         return
-    draft = replace(draft, notes=(*draft.notes, *filter(None, [left_out])))
+    notes = (*draft.notes, left_out) if left_out else draft.notes
+    draft = replace(draft, notes=notes)
     yield count(brief, replace(draft, pairs=tuple(judged), complete=True))
     yield Progress("judging", judge.name, len(judged), len(wanted))
 
 
-def _asked(brief: Brief, judge: Judge, answers: Sequence[Answer]) -> tuple[list[Pair], str]:
+def _asked(brief: Brief, judge: Judge, answers: Sequence[Answer]) -> tuple[list[Pair], Text]:
     """Return the pairs that a judge is asked about, and a note where those are not all."""
     every = pairs_to_judge(replace(brief, max_pairs=0), answers)
     if not isinstance(judge, DearJudge):
@@ -340,7 +342,7 @@ def _asked(brief: Brief, judge: Judge, answers: Sequence[Answer]) -> tuple[list[
     limit = brief.max_pairs or (QUESTIONS if judge.asks_once else len(every))
     if limit >= len(every):
         return every, ""
-    return every[:limit], f"{limit} of {len(every)} pairs, drawn at random, were judged."
+    return every[:limit], Message("evaluation.judged_drawn", limit=limit, total=len(every))
 
 
 def _rate(judge: Judge, brief: Brief, answers: Sequence[Answer]) -> tuple[Rating, ...]:

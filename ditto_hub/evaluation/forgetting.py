@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Protocol, runtime_checkable
 
 from ditto_hub.evaluation.judges import Messages
+from ditto_hub.words import Message
 
 SAMPLES = 2  # answers a prompt
 MEASURES = {
@@ -91,23 +92,19 @@ def probe(
     return found
 
 
-def say(measures: Mapping[str, Mapping[str, float]]) -> str:
-    """Put the probe into words, or nothing where it was not made."""
+def say(measures: Mapping[str, Mapping[str, float]]) -> list[Message]:
+    """Put the probe into words; none where it was not made."""
     if not measures:
-        return ""
-    cost = ", ".join(
+        return []
+    costs = ", ".join(
         f"{name} {round(marks['divergence'], 2) + 0.0:.2f}" for name, marks in measures.items()
     )
-    said = (
-        "On prompts that have nothing to do with the demonstrations, the base model's own answers"
-        f" become less likely with the adapter on, by (nats a token): {cost}. With it off nothing"
-        " changes."
-    )
+    said = [Message("evaluation.forgetting", costs=costs)]
     marked = {n: m for n, m in measures.items() if "right_on" in m}
     if marked:
         shares = ", ".join(f"{name} {m['right_on']:.0%}" for name, m in marked.items())
         off = next(iter(marked.values()))["right_off"]
-        said += f" Their content is right in {off:.0%} with it off; on: {shares}."
+        said.append(Message("evaluation.forgetting_right", off=off, shares=shares))
     return said
 
 

@@ -16,11 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-from ditto_hub.demos import Message
-from ditto_hub.errors import JudgeError
+from ditto_hub import words
+from ditto_hub.demos.demonstrations import Message
+from ditto_hub.errors import ConfigError, JudgeError
 from ditto_hub.pocket.grammar import grammar_hash
 from ditto_hub.pocket.judge import GrammarJudge
-from ditto_hub.results import VERDICTS, Answer, EvaluationPrompt, JudgedPair
+from ditto_hub.runs.results import VERDICTS, Answer, EvaluationPrompt, JudgedPair
+from ditto_hub.words import Text
 
 Messages = Sequence[Mapping[str, str]]
 Reply = Literal["left", "right", "tie", "skip", "stop"]
@@ -63,8 +65,8 @@ class ScoringJudge(Protocol):
 class DearJudge(Protocol):
     """A judge whose answers cost money or somebody's time, and that can say how much beforehand."""
 
-    def plan(self, pairs: Sequence[tuple[Messages, str, str]]) -> object:
-        """Return, as something to print, what judging these pairs will take; asks nothing."""
+    def plan(self, pairs: Sequence[tuple[Messages, str, str]]) -> Text:
+        """Say what judging these pairs will take; asks nothing."""
 
 
 class JudgeStopped(Exception):
@@ -114,7 +116,12 @@ class TraitJudge:
     asks_once = False
 
     def __init__(self, traits: Mapping[str, object] | None) -> None:
-        self._judge = GrammarJudge.for_traits(traits)
+        if not traits:
+            raise JudgeError("evaluation.grammar_without_traits")
+        try:
+            self._judge = GrammarJudge.for_traits(traits)
+        except ConfigError as error:  # in the grammar's own words
+            raise ConfigError("evaluation.traits_unusable", why=error.happened) from error
         self.grammar_hash = grammar_hash()
 
     def marks(self, prompt: Messages, text: str) -> dict[str, float]:
@@ -123,7 +130,11 @@ class TraitJudge:
         Raises:
             JudgeError: the prompt is not of the grammar.
         """
-        verdict = self._judge.score(_last_turn(prompt), text)
+        asked = _last_turn(prompt)
+        try:
+            verdict = self._judge.score(asked, text)
+        except JudgeError as error:
+            raise JudgeError("evaluation.not_of_grammar", prompt=asked[:80]) from error
         return {
             "total": verdict.persona_score * verdict.content_score,
             "persona": verdict.persona_score,
@@ -178,11 +189,10 @@ class PersonJudge:
         self._examples = tuple(examples)
         self._seed = seed
 
-    def plan(self, pairs: Sequence[tuple[Messages, str, str]]) -> str:
+    def plan(self, pairs: Sequence[tuple[Messages, str, str]]) -> Text:
         """Say how many questions there are."""
         asked = sum(a.strip() != b.strip() for _, a, b in pairs)
-        many = "s" * (asked != 1)
-        return f"{asked} question{many}; each answer is kept, and you may stop at any of them"
+        return words.Message("evaluation.questions", n=asked)
 
     def compare(self, prompt: Messages, a: str, b: str) -> str:
         """Return a, b or tie; refused where the person skipped.
@@ -215,5 +225,5 @@ def _known(verdict: str) -> str:
 
 def _last_turn(prompt: Messages) -> str:
     if not prompt:
-        raise JudgeError("The prompt is empty.", "Give a prompt with at least one turn.")
+        raise JudgeError("evaluation.prompt_empty")
     return prompt[-1]["content"]

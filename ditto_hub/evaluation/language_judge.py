@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from ditto_hub.errors import JudgeError
 from ditto_hub.evaluation.judges import Messages
-from ditto_hub.results import VERDICTS
-from ditto_hub.storage import to_json_bytes, write_atomic
+from ditto_hub.runs.results import VERDICTS
+from ditto_hub.runs.storage import to_json_bytes, write_atomic
+from ditto_hub.tokens import NOBODY, Token, as_token
+from ditto_hub.words import Message, Text
 
 if TYPE_CHECKING:
     from huggingface_hub import InferenceClient
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 PROTOCOL = 1  # counts changes of the wording or the parsing, so that old answers are not reused
 EXAMPLES_LIMIT = 24_000  # characters of the author's texts, shared evenly
 CHARACTERS_A_TOKEN = 3.5  # for an estimate only; fewer for most scripts but the Latin
+HUBS_OWN = re.compile(r"https://([\w-]+\.)*(huggingface\.co|huggingface\.cloud|hf\.space)(/|$)")
 NO_KEY = "none"  # sent to a URL given without a key, so that no saved token goes there
 
 SYSTEM = (
@@ -46,14 +49,14 @@ _REFUSAL = re.compile(
 )
 _RETRIED = (408, 409, 425, 429)
 _REASONS = {
-    400: "it does not take the request; are the texts too long for it, or is it no chat model?",
-    401: "the token is missing or wrong",
-    402: "the account has no credits left",
-    403: "the token may not use it",
-    404: "there is no such model or address",
-    413: "the texts are too long for it",
-    422: "it does not take the request; are the texts too long for it?",
-    429: "it asks to slow down",
+    400: "request",
+    401: "token",
+    402: "credits",
+    403: "forbidden",
+    404: "missing",
+    413: "too_long",
+    422: "request",
+    429: "slow_down",
 }
 
 
@@ -78,18 +81,21 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         if not self.model.strip():
-            raise JudgeError("The judge names no model.", "Write llm:MODEL or llm:MODEL@URL.")
+            raise JudgeError("evaluation.judge_without_model")
         if self.base_url is not None and not re.match(r"https?://[^\s/]+", self.base_url):
-            raise JudgeError(
-                f"{self.base_url!r} is not the address of a server.",
-                "Write llm:MODEL@http://HOST:PORT/v1 or leave the address out.",
-            )
+            raise JudgeError("evaluation.not_a_server", base_url=self.base_url)
 
     @classmethod
-    def parse(cls, text: str, token: str | None = None) -> Endpoint:
-        """Read the command line's MODEL or MODEL@URL."""
+    def parse(cls, text: str, token: Token | str) -> Endpoint:
+        """Read the command line's MODEL or MODEL@URL.
+
+        Another's server gets a key that a caller gives, and never this machine's token of the Hub.
+        """
         model, at, url = text.partition("@")
-        return cls(model, url if at else None, token)
+        key = as_token(token)
+        if at and key.whose == "machine" and not HUBS_OWN.match(url):
+            key = NOBODY
+        return cls(model, url if at else None, key.sent or None)
 
 
 @dataclass(frozen=True)
@@ -127,12 +133,19 @@ class Plan:
     tokens_written: int
     dollars: float | None
 
-    def __str__(self) -> str:
-        kept = f" ({self.cached} more are answered already)" if self.cached else ""
-        cost = "price not known" if self.dollars is None else f"at most ${self.dollars:.2f}"
-        return (
-            f"{self.calls} calls{kept}, about {self.tokens_read:,} tokens read and at most"
-            f" {self.tokens_written:,} written, {cost}"
+    @property
+    def words(self) -> Message:
+        """The same, for a person."""
+        known = self.dollars is not None
+        return Message(
+            "evaluation.calls",
+            calls=self.calls,
+            kept=Message("evaluation.calls_kept", n=self.cached) if self.cached else "",
+            read=self.tokens_read,
+            written=self.tokens_written,
+            cost=Message("evaluation.cost_at_most", usd=self.dollars)
+            if known
+            else Message("evaluation.cost_unknown"),
         )
 
 
@@ -165,12 +178,9 @@ class LanguageModelJudge:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if not any(text.strip() for text in examples):
-            raise JudgeError("The judge was given no text of the author.", "Give at least one.")
+            raise JudgeError("evaluation.judge_without_author")
         if endpoint.base_url is None and not endpoint.token:
-            raise JudgeError(
-                f"The judge {endpoint.model} needs a Hugging Face token.",
-                "Sign in or set HF_TOKEN, or name your own server: llm:MODEL@URL.",
-            )
+            raise JudgeError("evaluation.judge_needs_token", model=endpoint.model)
         self.name = f"llm:{endpoint.model}"
         self._endpoint = endpoint
         self._examples = [text for text in examples if text.strip()]
@@ -199,7 +209,11 @@ class LanguageModelJudge:
             write_atomic(path, to_json_bytes({**kept, "finish_reason": finish}))
         return verdict
 
-    def plan(self, pairs: Iterable[tuple[Messages, str, str]]) -> Plan:
+    def plan(self, pairs: Iterable[tuple[Messages, str, str]]) -> Message:
+        """Say what judging these pairs will take; asks nothing."""
+        return self.estimate(pairs).words
+
+    def estimate(self, pairs: Iterable[tuple[Messages, str, str]]) -> Plan:
         """Count calls, tokens and money for pairs of texts, both orders; asks nothing.
 
         Args:
@@ -228,7 +242,8 @@ class LanguageModelJudge:
             OfflineModeIsEnabled,
         )
 
-        wait, fault = self._patience.first_wait_s, ""
+        wait = self._patience.first_wait_s
+        fault: Text = ""
         for attempt in range(self._patience.attempts):
             if attempt:
                 self._sleep(min(wait, self._patience.longest_wait_s))
@@ -242,12 +257,14 @@ class LanguageModelJudge:
                 fault = _reason(status) if status else type(error).__name__
                 wait = max(wait, asked_wait)
             except OfflineModeIsEnabled as error:
-                raise self._failure("HF_HUB_OFFLINE is set, which shuts it out") from error
+                raise self._failure(Message("evaluation.silent.offline")) from error
             except _NotACompletionError:
-                fault = "it answered with something other than a chat completion"
+                fault = Message("evaluation.silent.no_completion")
             except ValueError as error:  # of the client: no provider serves the model
                 raise self._failure(str(error).splitlines()[0]) from error
-        raise self._failure(f"{fault} ({self._patience.attempts} attempts)")
+        raise self._failure(
+            Message("evaluation.silent.attempts", why=fault, n=self._patience.attempts)
+        )
 
     def _request(self, messages: list[dict[str, str]]) -> tuple[str, str]:
         ask: Any = self._connected().chat_completion
@@ -282,11 +299,11 @@ class LanguageModelJudge:
                 self._client = InferenceClient(model=end.model, token=end.token, timeout=timeout)
         return self._client
 
-    def _failure(self, why: str) -> JudgeError:
-        where = f" at {self._endpoint.base_url}" if self._endpoint.base_url else ""
+    def _failure(self, why: Text) -> JudgeError:
+        url = self._endpoint.base_url
+        where = Message("evaluation.judge_at", url=url) if url else ""
         return JudgeError(
-            f"The judge {self._endpoint.model}{where} gave no answer: {why}.",
-            "What it answered so far is kept; evaluate again to go on, or take another judge.",
+            "evaluation.judge_silent", model=self._endpoint.model, where=where, why=why
         )
 
 
@@ -356,6 +373,8 @@ def _status(error: Exception) -> tuple[int | None, float]:
     return int(response.status_code), float(asked) if asked.isdecimal() else 0.0
 
 
-def _reason(status: int) -> str:
-    said = _REASONS.get(status, "it failed" if status >= 500 else "it refused the request")
-    return f"{said} (HTTP {status})"
+def _reason(status: int) -> Message:
+    reason = _REASONS.get(status, "failed" if status >= 500 else "refused")
+    return Message(
+        "evaluation.silent.http", why=Message(f"evaluation.silent.{reason}"), status=status
+    )

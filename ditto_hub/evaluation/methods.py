@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ditto_hub.demos import Demonstration, Message
+from ditto_hub.demos.demonstrations import Demonstration, Message
 from ditto_hub.errors import ConfigError
 from ditto_hub.evaluation.judges import Messages
-from ditto_hub.runs import Run
+from ditto_hub.runs.folder import Run
 
 Writer = Callable[[Sequence[Messages], int, int], list[list[str]]]
 """(prompts, samples, seed) -> for each prompt, that many texts."""
@@ -68,12 +68,10 @@ class Method:
 
     Args:
         name: as in the table and on the command line.
-        label: a few words that say what it is.
         make: checks that the studio has what it needs, and returns the writer.
     """
 
     name: str
-    label: str
     make: Callable[[Studio], Writer]
 
 
@@ -100,10 +98,7 @@ def self_prompt(studio: Studio) -> Writer:
     """
     words = studio.self_prompt.strip()
     if not words:
-        raise ConfigError(
-            "The method self-prompt has no prompt.",
-            "Write down how you want texts to be, or take the method style-guide.",
-        )
+        raise ConfigError("evaluation.self_prompt_missing")
 
     def write(prompts: Sequence[Messages], samples: int, seed: int) -> list[list[str]]:
         return studio.write([with_instructions(p, words) for p in prompts], samples, seed)
@@ -155,17 +150,17 @@ def ditto_few_shot(studio: Studio) -> Writer:
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("zero-shot", "the base model, bare prompt", zero_shot),
-        Method("few-shot", "the base model with the demonstrations in its prompt", few_shot),
-        Method("self-prompt", "the base model with instructions by the user", self_prompt),
-        Method("style-guide", "the base model with a style guide it wrote itself", style_guide),
-        Method("sft", "the warm start (SFT)", trained("sft")),
-        Method("sft-long", "SFT for as many more steps as DITTO updates", trained("sft-long")),
-        Method("spin", "SPIN", trained("spin")),
-        Method("dpo-base", "DPO on labelled pairs of the base model", trained("dpo-base")),
-        Method("dpo-sft", "DPO on labelled pairs of the warm start", trained("dpo-sft")),
-        Method("ditto", "DITTO", ditto),
-        Method("ditto-few-shot", "DITTO with the demonstrations in its prompt", ditto_few_shot),
+        Method("zero-shot", zero_shot),
+        Method("few-shot", few_shot),
+        Method("self-prompt", self_prompt),
+        Method("style-guide", style_guide),
+        Method("sft", trained("sft")),
+        Method("sft-long", trained("sft-long")),
+        Method("spin", trained("spin")),
+        Method("dpo-base", trained("dpo-base")),
+        Method("dpo-sft", trained("dpo-sft")),
+        Method("ditto", ditto),
+        Method("ditto-few-shot", ditto_few_shot),
     )
 }
 RIVALS = ("spin", "dpo-base", "dpo-sft")  # trained only where asked for
@@ -180,11 +175,9 @@ def find_method(name: str) -> Method:
         ConfigError: there is none of that name.
     """
     if re.fullmatch(r"round-[1-9]\d*", name):
-        return Method(name, f"DITTO after round {name[6:]}", trained(name))
+        return Method(name, trained(name))
     if name not in METHODS:
-        raise ConfigError(
-            f"There is no method {name!r}.", f"Methods: {', '.join(METHODS)}, round-1, round-2, ..."
-        )
+        raise ConfigError("evaluation.no_method", name=name, methods=", ".join(METHODS))
     return METHODS[name]
 
 
@@ -202,13 +195,15 @@ def with_demonstrations(
 ) -> list[Message]:
     """Put demonstrations before a prompt as turns of user and assistant.
 
-    They stand in their order; where not all fit, the last ones are left out. System turns of the
-    prompt come first, those of the demonstrations are left out.
+    They stand in their order; where not all fit, the last ones are left out, and always one of the
+    same prompt, whose text would be the answer. System turns of the prompt come first, those of the
+    demonstrations are left out.
     """
     system = [dict(turn) for turn in prompt if turn["role"] == "system"]
     asked = [dict(turn) for turn in prompt if turn["role"] != "system"]
-    for count in range(len(demonstrations), 0, -1):
-        shown = [turn for demo in demonstrations[:count] for turn in _turns(demo)]
+    others = [d for d in demonstrations if d.prompt[-1]["content"] != asked[-1]["content"]]
+    for count in range(len(others), 0, -1):
+        shown = [turn for demo in others[:count] for turn in _turns(demo)]
         if fits([*system, *shown, *asked]):
             return [*system, *shown, *asked]
     return [*system, *asked]

@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ditto_hub.demos import Demonstration, as_messages
+from ditto_hub.demos.demonstrations import Demonstration, as_messages
 from ditto_hub.errors import ConfigError, DemoError
 from ditto_hub.evaluation.judges import Messages
 from ditto_hub.evaluation.methods import Studio
-from ditto_hub.results import EvaluationPrompt
+from ditto_hub.runs.results import EvaluationPrompt
 
 NEW_PROMPT_REQUEST = (
     "Below are requests that somebody made to a writing assistant. Write one more request of the"
@@ -33,16 +33,18 @@ def read_prompts(path: Path) -> list[Messages]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text.", "Save it as UTF-8.") from error
+        raise ConfigError("evaluation.not_utf8", path=path) from error
     except OSError as error:
-        raise ConfigError(f"Could not read {path}: {error.strerror}.") from error
+        raise ConfigError(
+            "evaluation.could_not_read", path=path, strerror=error.strerror
+        ) from error
     found = [
         _read_line(line, path, number)
         for number, line in enumerate(text.splitlines(), 1)
         if line.strip()
     ]
     if not found:
-        raise ConfigError(f"{path} holds no prompt.", "Write one prompt a line.")
+        raise ConfigError("evaluation.holds_no_prompt", path=path)
     return found
 
 
@@ -60,10 +62,7 @@ def prepare_prompts(
         messages = as_messages(prompt if isinstance(prompt, str) else [dict(t) for t in prompt])
         unique.setdefault(_key(messages), messages)
     if not unique:
-        raise ConfigError(
-            "There is no prompt to evaluate on.",
-            "Give some with --prompts FILE, one a line, that are not the demonstrations' own.",
-        )
+        raise ConfigError("evaluation.no_new_prompt")
     return tuple(
         EvaluationPrompt(f"prompt-{n}", tuple(messages), key in seen)
         for n, (key, messages) in enumerate(unique.items(), 1)
@@ -78,13 +77,17 @@ def write_prompts(studio: Studio, count: int, seed: int) -> list[str]:
         none, where the model cannot do it.
     """
     own = [demo.prompt[-1]["content"] for demo in studio.demonstrations]
+    drawn = studio.write([request_for_prompts(own)], count * TRIES_A_PROMPT, seed)[0]
+    return new_requests(drawn, own)[:count]
+
+
+def request_for_prompts(own: Sequence[str]) -> list[dict[str, str]]:
+    """Return what asks a model for a prompt in the manner of somebody's own."""
     listed = "\n".join(f"- {' '.join(text.split())}" for text in dict.fromkeys(own))
-    request = [{"role": "user", "content": f"{NEW_PROMPT_REQUEST}\n\n{listed}"}]
-    drawn = studio.write([request], count * TRIES_A_PROMPT, seed)[0]
-    return _new_requests(drawn, own)[:count]
+    return [{"role": "user", "content": f"{NEW_PROMPT_REQUEST}\n\n{listed}"}]
 
 
-def _new_requests(drawn: Sequence[str], own: Sequence[str]) -> list[str]:
+def new_requests(drawn: Sequence[str], own: Sequence[str]) -> list[str]:
     """Take the one-line answers about as long as the demonstrations' prompts, none twice."""
     lengths = [len(text) for text in own]
     taken = {_fold(text) for text in own}
@@ -108,10 +111,7 @@ def _read_line(line: str, path: Path, number: int) -> Messages:
             turns = turns[:-1]
         return as_messages(turns)
     except (ValueError, KeyError, TypeError, DemoError) as error:
-        raise ConfigError(
-            f"Line {number} of {path} is no prompt.",
-            'Write {"prompt": "..."}, {"messages": [...]}, or the bare text.',
-        ) from error
+        raise ConfigError("evaluation.line_is_no_prompt", number=number, path=path) from error
 
 
 def _key(messages: Messages) -> tuple[tuple[str, str], ...]:

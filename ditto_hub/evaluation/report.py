@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ditto_hub.evaluation import forgetting
 from ditto_hub.evaluation.winrate import turn
-from ditto_hub.results import OTHERS, Evaluation, WinRate
+from ditto_hub.runs.results import OTHERS, Evaluation, WinRate
+from ditto_hub.words import Message, Text, told
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK, ACCENT, PALE = "#30343b", "#2f6db3", "#c9ced6"
-_COLOURS = (ACCENT, "#b3622f", "#3f8f5f", "#7a5ab0")
+SOURCES = {
+    "user": "evaluation.prompts_given",
+    "model-written": "evaluation.prompts_of_base",
+    "shipped": "evaluation.prompts_shipped",
+}
 COLUMNS = ("method", "win rate", "95 % interval", "n", "score", "length", "distinct-2", "copies")
 
 
@@ -49,31 +54,35 @@ def rows(evaluation: Evaluation) -> list[list[str]]:
     return found
 
 
-def remarks(evaluation: Evaluation) -> list[str]:
+def remarks(evaluation: Evaluation) -> list[Text]:
     """Return the sentences that belong under the table: what was judged, how well, and caveats."""
     new = sum(not prompt.seen for prompt in evaluation.prompts)
-    source = {
-        "user": "given by the user",
-        "model-written": "written by the base model",
-        "shipped": "shipped with the package",
-    }[evaluation.prompts_source]
-    said = [
-        f"Judge: {evaluation.judge}. {new} prompts {source}, {evaluation.samples} answers a method"
-        " and prompt; ties count half."
+    source = Message(SOURCES[evaluation.prompts_source])
+    said: list[Text] = [
+        Message(
+            "evaluation.judged",
+            judge=evaluation.judge,
+            count=new,
+            source=source,
+            samples=evaluation.samples,
+        )
     ]
     if not evaluation.prompts_independent:
-        said.append("The prompts had a part in training or selection: this is no result.")
+        said.append(Message("evaluation.prompts_not_independent"))
     if not evaluation.complete:
-        said.append("Not complete: evaluate again to go on.")
+        said.append(Message("evaluation.not_complete"))
     if evaluation.win_rates and any(rate.small for rate in evaluation.win_rates):
-        said.append("The sample is small: only large differences mean anything.")
+        said.append(Message("evaluation.small_sample"))
     said.extend(_judge_remarks(evaluation))
     said.extend(_seen_remarks(evaluation))
-    said.extend(filter(None, [forgetting.say(evaluation.forgetting)]))
-    said.extend(f"{name} is missing: {why}" for name, why in evaluation.missing.items())
+    said.extend(forgetting.say(evaluation.forgetting))
+    said.extend(
+        Message("evaluation.method_missing", method=name, why=why)
+        for name, why in evaluation.missing.items()
+    )
     said.extend(evaluation.notes)
     if evaluation.grammar_hash:
-        said.append(f"Grammar {evaluation.grammar_hash}.")
+        said.append(Message("evaluation.grammar", hash=evaluation.grammar_hash))
     return said
 
 
@@ -88,15 +97,7 @@ def to_text(evaluation: Evaluation) -> str:
         ).rstrip()
         for row in table
     ]
-    return "\n".join([*lines, "", *remarks(evaluation), *headline(evaluation)])
-
-
-def to_markdown(evaluation: Evaluation) -> str:
-    """Return the table for a card or a README, with the remarks under it."""
-    head = f"| {' | '.join(COLUMNS)} |\n|---|{'---:|' * (len(COLUMNS) - 1)}"
-    body = "\n".join(f"| {' | '.join(row)} |" for row in rows(evaluation))
-    notes = "\n".join(f"- {line}" for line in [*remarks(evaluation), *headline(evaluation)])
-    return f"{head}\n{body}\n\n{notes}\n"
+    return "\n".join([*lines, "", *map(told, [*remarks(evaluation), *headline(evaluation)])])
 
 
 def plot_win_rates(rates: Sequence[WinRate], title: str = "") -> bytes:
@@ -109,7 +110,7 @@ def plot_win_rates(rates: Sequence[WinRate], title: str = "") -> bytes:
     Returns:
         A PNG file.
     """
-    figure, (axes,) = _figure(height=1.2 + 0.34 * len(rates))
+    figure, (axes,) = new_figure(height=1.2 + 0.34 * len(rates))
     axes.axvline(0.5, color="#8a909a", linewidth=1, linestyle=(0, (3, 3)), zorder=1)
     for place, rate in enumerate(reversed(rates)):
         axes.plot([rate.low, rate.high], [place, place], color=PALE, linewidth=5, zorder=2)
@@ -123,42 +124,7 @@ def plot_win_rates(rates: Sequence[WinRate], title: str = "") -> bytes:
     axes.set_ylim(-0.6, len(rates) - 0.4)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     axes.set_xlabel("preferred to the others, ties half; bar: 95 % interval")
-    return _png(figure, axes, title)
-
-
-def plot_curves(
-    curves: Mapping[str, Sequence[tuple[float, float]]],
-    axis: str,
-    measure: str,
-    bands: Mapping[str, Sequence[tuple[float, float]]] | None = None,
-    title: str = "",
-) -> bytes:
-    """Draw a measure over whatever stands on the horizontal axis, a line a curve.
-
-    Args:
-        curves: name -> (place, value) in order; not finite values leave a gap.
-        axis: name of the horizontal axis.
-        measure: name of the vertical axis.
-        bands: name -> (low, high) of each point's interval.
-        title: above the plot.
-
-    Returns:
-        A PNG file.
-    """
-    figure, (axes,) = _figure(height=3.2)
-    for i, (name, points) in enumerate(curves.items()):
-        colour = _COLOURS[i % len(_COLOURS)]
-        places, values = [x for x, _ in points], [y for _, y in points]
-        axes.plot(places, values, "-o", color=colour, linewidth=1.6, markersize=4.5, label=name)
-        if bands and name in bands:
-            low, high = [x for x, _ in bands[name]], [x for _, x in bands[name]]
-            axes.fill_between(places, low, high, color=colour, alpha=0.13, linewidth=0)
-    axes.set_xticks(sorted({x for points in curves.values() for x, _ in points}))
-    axes.set_xlabel(axis)
-    axes.set_ylabel(measure)
-    if len(curves) > 1:
-        axes.legend(frameon=False, fontsize=9)
-    return _png(figure, axes, title)
+    return to_png(figure, axes, title)
 
 
 def plots(evaluation: Evaluation) -> dict[str, bytes]:
@@ -189,7 +155,7 @@ def plot_by_round(evaluation: Evaluation) -> bytes | None:
     name, values = _by_method(evaluation)
     score = [values.get(method, (math.nan,) * 3) for method in at.values()]
     signs = [evaluation.degeneration[method] for method in at.values()]
-    figure, all_axes = _figure(height=2.8, columns=3)
+    figure, all_axes = new_figure(height=2.8, columns=3)
     drawn = {
         name: [mean for mean, _, _ in score],
         "length / demonstrations'": [s["length_ratio"] for s in signs],
@@ -228,44 +194,47 @@ def _round_of(method: str) -> int:
     return int(method.removeprefix("round-")) if method.startswith("round-") else -1
 
 
-def _judge_remarks(evaluation: Evaluation) -> list[str]:
+def _judge_remarks(evaluation: Evaluation) -> list[Message]:
     seen = evaluation.tally
     if not seen.pairs:
         return []
-    said = [f"{seen.ties} of {seen.pairs} pairs were ties in every order asked."]
+    said = [Message("evaluation.ties", ties=seen.ties, pairs=seen.pairs)]
     if seen.disagreements:
         said.append(
-            f"In {seen.disagreements} the two orders disagreed and count as ties; {seen.first} went"
-            f" to the text shown first, {seen.second} to the second."
+            Message(
+                "evaluation.orders_disagreed",
+                count=seen.disagreements,
+                first=seen.first,
+                second=seen.second,
+            )
         )
     if seen.refused or seen.unparsable:
         said.append(
-            f"{seen.refused} pairs were refused and {seen.unparsable} answers could not be read;"
-            " those do not count."
+            Message("evaluation.pairs_void", refused=seen.refused, unreadable=seen.unparsable)
         )
     return said
 
 
-def _seen_remarks(evaluation: Evaluation) -> list[str]:
+def _seen_remarks(evaluation: Evaluation) -> list[Message]:
     """Say how the methods did on the demonstrations' own prompts, which is no result."""
     rates = [r for r in evaluation.seen_win_rates if r.against == OTHERS and r.n]
     if not rates:
         return []
-    told = ", ".join(f"{r.method} {r.rate:.0%}" for r in rates)
-    return [f"On the demonstrations' own prompts, which is no result, n {rates[0].n} each: {told}."]
+    each = ", ".join(f"{r.method} {r.rate:.0%}" for r in rates)
+    return [Message("evaluation.own_prompts", n=rates[0].n, rates=each)]
 
 
-def headline(evaluation: Evaluation) -> list[str]:
+def headline(evaluation: Evaluation) -> list[Text]:
     """Put DITTO against each baseline in words, or the first method against the others."""
     paired = [r for r in evaluation.win_rates if r.against != OTHERS]
     own = [
         r if r.method == "ditto" else turn(r) for r in paired if "ditto" in (r.method, r.against)
     ]
-    return [r.sentence for r in own or evaluation.win_rates[:1]]
+    return [r.sentence() for r in own or evaluation.win_rates[:1]]
 
 
-def _figure(height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """Return an empty figure in the house's style, without pyplot's global state."""
+def new_figure(height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """Return an empty figure in the package's style, without pyplot's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -291,7 +260,8 @@ def _style(axes: Axes) -> None:
         axis.label.set_fontsize(9)
 
 
-def _png(figure: Figure, axes: Axes, title: str) -> bytes:
+def to_png(figure: Figure, axes: Axes, title: str) -> bytes:
+    """Return a figure as a PNG file with a title above its axes."""
     if title:
         axes.set_title(title, loc="left", fontsize=11, color=INK)
     return _bytes(figure)

@@ -56,9 +56,7 @@ class StylometricJudge:
     def __init__(self, demonstrations: Sequence[str]) -> None:
         texts = [text for text in demonstrations if text.strip()]
         if not texts:
-            raise JudgeError(
-                "The stylometric judge was given no demonstration.", "Give it at least one."
-            )
+            raise JudgeError("evaluation.stylometric_without_demonstrations")
         recurring = _recurring(texts)
         self._views: dict[str, View] = {
             "words": CountView(lambda t: _masked_words(t, recurring), texts),
@@ -95,7 +93,6 @@ class View:
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        self._texts = texts
         self._demos = self._vectors(texts)  # (N, F)
         rows = self._distances(self._demos)
         others = [[d for j, d in enumerate(row) if j != i] for i, row in enumerate(rows)]

@@ -18,7 +18,8 @@ from typing import Any
 from ditto_hub.errors import JudgeError
 from ditto_hub.evaluation.comparison import Brief, Pair, begun, count, pairs_to_judge
 from ditto_hub.evaluation.judges import QUESTIONS, PersonJudge, Question, judge_pair
-from ditto_hub.results import Answer, Evaluation, JudgedPair, file_name
+from ditto_hub.runs.results import Answer, Evaluation, JudgedPair, file_name
+from ditto_hub.words import Message
 
 TASKS = 2
 MAX_VOTES = QUESTIONS
@@ -74,7 +75,7 @@ def vote(trial: Evaluation, number: int, reply: str) -> Evaluation:
         JudgeError: the reply is none of these.
     """
     if reply not in REPLIES:
-        raise JudgeError(f"{reply!r} is no vote.", f"Votes: {', '.join(REPLIES)}.")
+        raise JudgeError("evaluation.no_vote", reply=reply, replies=", ".join(REPLIES))
     waiting = _waiting(trial)
     if number != votes(trial) or not waiting:
         return trial
@@ -86,7 +87,7 @@ def close(trial: Evaluation) -> Evaluation:
     """Return the trial as ended before its last vote; what is judged counts, and it says so."""
     if trial.complete:
         return trial
-    note = f"The person stopped after {votes(trial)} of {planned(trial)} votes."
+    note = Message("evaluation.stopped_votes", done=votes(trial), total=planned(trial))
     return replace(trial, complete=True, notes=(*trial.notes, note))
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import combinations
 
-from ditto_hub.results import OTHERS, JudgedPair, Rating, Score, WinRate
+from ditto_hub.runs.results import OTHERS, JudgedPair, Rating, Score, WinRate
 
 Z_95 = 1.959963984540054
 FEW_CLUSTERS = 10  # below it a bootstrap over clusters is too narrow, and Wilson's is taken
@@ -118,7 +118,7 @@ def win_rate(
     low, high, how = interval(points, seed)
     values = [value for _, value in points]
     rate = sum(values) / len(values) if values else 0.5
-    found = WinRate(
+    return WinRate(
         method=method,
         against=against,
         wins=values.count(1.0),
@@ -133,7 +133,6 @@ def win_rate(
         interval=how,
         small=len({name for name, _ in points}) < SMALL_SAMPLE,
     )
-    return replace(found, sentence=say(found))
 
 
 def all_win_rates(
@@ -154,7 +153,7 @@ def all_win_rates(
 
 def turn(rate: WinRate) -> WinRate:
     """Return the same comparison of two methods from the other one's side."""
-    turned = replace(
+    return replace(
         rate,
         method=rate.against,
         against=rate.method,
@@ -164,7 +163,6 @@ def turn(rate: WinRate) -> WinRate:
         low=1 - rate.high,
         high=1 - rate.low,
     )
-    return replace(turned, sentence=say(turned))
 
 
 def mean_scores(
@@ -181,36 +179,6 @@ def mean_scores(
             table[rating.method, mark].append((cluster(rating.prompt_id), value))
     rows = [(m, mark) for m in methods for name, mark in table if name == m]
     return tuple(_score(method, mark, table[method, mark], seed) for method, mark in rows)
-
-
-def is_unresolved(rate: WinRate) -> bool:
-    """Tell whether the interval leaves open which of the two is better."""
-    return rate.low <= 0.5 <= rate.high
-
-
-def say(rate: WinRate) -> str:
-    """Put a win rate into words for somebody who has never seen an interval."""
-    other = "the other methods" if rate.against == OTHERS else rate.against
-    if not rate.n:
-        return f"No comparison of {rate.method} with {other} gave a usable verdict."
-    counted = "comparison" if rate.n == 1 else "comparisons"
-    asked = "1 prompt" if rate.prompts == 1 else f"{rate.prompts} prompts"
-    said = (
-        f"{rate.method} was preferred to {other} in {rate.rate:.0%} of {rate.n} {counted} on"
-        f" {asked} (ties count half; the true share is likely between {rate.low:.0%} and"
-        f" {rate.high:.0%})."
-    )
-    if is_unresolved(rate):
-        said += " That does not tell which is better."
-    else:
-        better = rate.method if rate.low > 0.5 else other
-        said += f" Better here: {better}."
-    if rate.small:
-        said += " The sample is small."
-    if rate.void:
-        counted = "does" if rate.void == 1 else "do"
-        said += f" {rate.void} more had no usable verdict and {counted} not count."
-    return said
 
 
 def _points_of(pair: JudgedPair, method: str) -> float | None:

@@ -1,0 +1,1 @@
+"""The Hub: its client, base models' files, kept runs, publishing, Spaces."""

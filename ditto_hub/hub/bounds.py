@@ -24,6 +24,7 @@ from huggingface_hub.errors import (
 )
 
 from ditto_hub.errors import DittoError, HubBusyError, HubError
+from ditto_hub.words import Message, Text
 
 PASSING = (408, 409, 412, 500, 502, 503, 504)
 TOKENS_PAGE = "https://huggingface.co/settings/tokens"
@@ -141,18 +142,18 @@ def wait_s(response: httpx2.Response) -> float:
 
 
 def _rate_limited(seconds: float) -> HubError:
-    wait = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
-    return HubError(
-        "The Hub's rate limit is reached.", f"Try again in {wait}." if seconds else "Try later."
-    )
+    if not seconds:
+        return HubError("hub.rate_limited_a_while")
+    unit, size = ("seconds", 1) if seconds < 120 else ("minutes", 60)
+    return HubError("hub.rate_limited", wait=Message(f"estimate.{unit}", n=round(seconds / size)))
 
 
 @contextlib.contextmanager
-def told(doing: str) -> Iterator[None]:
+def told(doing: Message) -> Iterator[None]:
     """Turn whatever the Hub's client raises in the block into a `HubError`.
 
     Args:
-        doing: what was being done, such as "reading alice/x", for the message.
+        doing: what was being done, one of `hub.doing`, for the message.
     """
     try:
         yield
@@ -162,13 +163,13 @@ def told(doing: str) -> Iterator[None]:
         raise put_into_words(error, doing) from error
 
 
-def put_into_words(error: BaseException, doing: str) -> HubError:
+def put_into_words(error: BaseException, doing: Message) -> HubError:
     """Return the `HubError` for an error of huggingface_hub, hf_xet or httpx2."""
     if "Invalid metadata" in str(error):
         words = " ".join(str(error).split())
-        return HubError(f"The Hub refuses the card's front matter. {words}", "Mend the template.")
+        return HubError("hub.card_refused", said=words)
     if isinstance(error, json.JSONDecodeError):
-        return HubBusyError(f"The Hub's answer was no JSON while {doing}.", "Try again.")
+        return HubBusyError("hub.answer_not_json", doing=doing)
     root: BaseException | None = error
     while root is not None and not isinstance(root, (HubError, httpx2.HTTPError, OSError)):
         root = root.__cause__  # an upload's error comes wrapped in a RuntimeError
@@ -176,38 +177,29 @@ def put_into_words(error: BaseException, doing: str) -> HubError:
     if isinstance(root, HubError):
         return root
     if isinstance(root, OfflineModeIsEnabled):
-        return HubError(f"Offline mode is on, so {doing} failed.", "Unset HF_HUB_OFFLINE.")
+        return HubError("hub.offline_mode_failed", doing=doing)
     if isinstance(root, HfHubHTTPError):
         return _refused(root, doing)
     if isinstance(root, (httpx2.TimeoutException, TimeoutError)):
-        return HubBusyError(f"The Hub did not answer in time while {doing}.", "Try again.")
+        return HubBusyError("hub.no_answer_in_time", doing=doing)
     if isinstance(root, (httpx2.HTTPError, ConnectionError)):
-        return HubBusyError(
-            f"The connection to the Hub failed while {doing} ({type(root).__name__}).",
-            "Check the network, then try again.",
-        )
+        return HubBusyError("hub.connection_failed", doing=doing, kind=type(root).__name__)
     if _speaks_of_storage(str(error)):
         return _out_of_storage(str(error))
     words = (str(root).strip() or type(root).__name__).replace("\n", " ")
-    return HubError(f"The Hub's client failed while {doing}: {words}")
+    return HubError("hub.client_failed", doing=doing, said=words)
 
 
-def _refused(error: HfHubHTTPError, doing: str) -> HubError:
+def _refused(error: HfHubHTTPError, doing: Message) -> HubError:
     response = error.response
     status = response.status_code
     said = response.headers.get("X-Error-Message") or error.server_message or ""
     if isinstance(error, GatedRepoError):
-        return HubError(
-            f"Access to a gated repo was refused while {doing}.",
-            "Ask for access on its page, signed in as the token's user, and try again.",
-        )
+        return HubError("hub.gated_repo", doing=doing)
     if isinstance(error, RepositoryNotFoundError):
-        return HubError(f"There is no such repo, or it is hidden from this token, while {doing}.")
+        return HubError("hub.no_such_repo", doing=doing)
     if status == 401:
-        return HubError(
-            f"The Hub does not accept the token (expired, revoked or mistyped), while {doing}.",
-            f"Sign in again, or make a new token at {TOKENS_PAGE}.",
-        )
+        return HubError("hub.token_not_accepted", doing=doing, tokens_page=TOKENS_PAGE)
     if status == 402 or _speaks_of_storage(said):
         return _out_of_storage(said)
     if status == 403:
@@ -215,25 +207,23 @@ def _refused(error: HfHubHTTPError, doing: str) -> HubError:
     if status == 429:
         wait = wait_s(response)
         if 0 < wait <= bounds().patience_s:
-            return HubBusyError("The Hub's rate limit is reached.", f"Try again in {wait:.0f} s.")
+            return HubBusyError("hub.hub_rate_limit", wait=wait)
         return _rate_limited(wait)
     kind = HubBusyError if status in PASSING else HubError
-    return kind(f"The Hub answered {status} while {doing}{f': {said}' if said else ''}.")
+    said = said.rstrip(".") or response.reason_phrase
+    return kind("hub.answered", status=status, doing=doing, said=said)
 
 
-def _forbidden(said: str, doing: str) -> HubError:
+def _forbidden(said: str, doing: Message) -> HubError:
     if "read-only" in said or "read only" in said:
-        cause = "the token may only read"
+        cause: Text = Message("hub.cause_read_only")
     elif "scope" in said:
-        cause = "the sign-in lacks a scope (contribute-repos, or write-repos for other repos)"
+        cause = Message("hub.cause_no_scope")
     elif "right permissions" in said or "fine-grained" in said:
-        cause = "the fine-grained token does not cover this repo"
+        cause = Message("hub.cause_other_repo")
     else:
-        cause = said.rstrip(".") or "the token's user may not do this"
-    return HubError(
-        f"The Hub refused {doing}: {cause}.",
-        f"Use a token that may write there ({TOKENS_PAGE}), or sign in again.",
-    )
+        cause = said.rstrip(".") or Message("hub.cause_not_allowed")
+    return HubError("hub.write_refused", doing=doing, cause=cause, tokens_page=TOKENS_PAGE)
 
 
 def _speaks_of_storage(said: str) -> bool:
@@ -241,7 +231,4 @@ def _speaks_of_storage(said: str) -> bool:
 
 
 def _out_of_storage(said: str) -> HubError:
-    return HubError(
-        f"The account's storage on the Hub is used up ({said.strip() or 'payment required'}).",
-        "Delete something, publish with --public (public storage is separate), or upgrade.",
-    )
+    return HubError("hub.storage_used_up", said=said.strip() or "HTTP 402")

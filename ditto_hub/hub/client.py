@@ -18,7 +18,6 @@ from huggingface_hub import (
     get_session,
     hf_raise_for_status,
 )
-from huggingface_hub import get_token as saved_token
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -33,6 +32,8 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 
 from ditto_hub.errors import HubBusyError, HubError
 from ditto_hub.hub.bounds import TOKENS_PAGE, bound_time, bounds, told, wait_s
+from ditto_hub.tokens import Token, as_token
+from ditto_hub.words import Message
 
 Answer = TypeVar("Answer")
 
@@ -77,20 +78,21 @@ class HubClient:
     """Talk to one Hub as one user.
 
     Args:
-        token: of the user; None takes the one saved by `hf auth login`, if any.
+        token: whose the calls are made with.
         endpoint: of the Hub; None takes HF_ENDPOINT or the public one.
     """
 
-    def __init__(self, token: str | None = None, endpoint: str | None = None) -> None:
+    def __init__(self, token: Token | str, endpoint: str | None = None) -> None:
         bound_time()
-        self.token = saved_token() if token is None else token
+        self.whose = as_token(token)
+        self.token = self.whose.sent or ""
         self.endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
         self.api = HfApi(endpoint=self.endpoint, token=self.token or False)
 
     def __repr__(self) -> str:
         return f"HubClient({self.endpoint!r})"
 
-    def repeat(self, doing: str, call: Callable[[], Answer]) -> Answer:
+    def repeat(self, doing: Message, call: Callable[[], Answer]) -> Answer:
         """Make a call that is safe to repeat, again after a passing failure.
 
         Raises:
@@ -114,11 +116,8 @@ class HubClient:
             HubError: there is none, or the Hub does not accept it.
         """
         if not self.token:
-            raise HubError(
-                "There is no token for the Hub.",
-                f"Run `hf auth login`, or make a token with write access at {TOKENS_PAGE}.",
-            )
-        data = self.repeat("checking the token", self.api.whoami)
+            raise HubError("hub.no_token", tokens_page=TOKENS_PAGE)
+        data = self.repeat(Message("hub.doing.token"), self.api.whoami)
         auth = data.get("auth") or {}
         access = auth.get("accessToken") or {}
         expires = auth.get("expiresAt") or access.get("expiresAt")
@@ -138,7 +137,7 @@ class HubClient:
             )
 
         try:
-            return self.repeat(f"reading {repo_id}", call)
+            return self.repeat(Message("hub.doing.read", name=repo_id), call)
         except HubError as error:
             if isinstance(error.__cause__, GatedRepoError):
                 raise
@@ -152,8 +151,8 @@ class HubClient:
         Raises:
             HubError: it may not.
         """
-        doing = f"asking for {'write ' if write else ''}access to {repo_id}"
-        self.repeat(doing, lambda: self.api.auth_check(repo_id, write=write))
+        doing = "hub.doing.write_access" if write else "hub.doing.access"
+        self.repeat(Message(doing, name=repo_id), lambda: self.api.auth_check(repo_id, write=write))
 
     def repo(
         self, repo_id: str, revision: str | None = None, kind: str = "model"
@@ -170,7 +169,7 @@ class HubClient:
 
         files = {
             row.path: RemoteFile(row.size, row.blob_id, row.lfs.sha256 if row.lfs else None)
-            for row in self.repeat(f"listing {repo_id}", call)
+            for row in self.repeat(Message("hub.doing.list", name=repo_id), call)
             if isinstance(row, RepoFile)
         }
         return RemoteRepo(repo_id, info.sha, bool(info.private), files)
@@ -189,11 +188,13 @@ class HubClient:
                 for chunk in response.iter_bytes():
                     data += chunk
                     if len(data) > limit:
-                        raise HubError(f"{path} of {repo_id} is larger than {limit:,} bytes.")
+                        raise HubError(
+                            "hub.file_too_large", path=path, repo_id=repo_id, limit=limit
+                        )
                 return data
 
         try:
-            return self.repeat(f"reading {path} of {repo_id}", call)
+            return self.repeat(Message("hub.doing.read_file", path=path, name=repo_id), call)
         except HubError as error:
             if isinstance(error.__cause__, EntryNotFoundError):
                 return None
@@ -207,13 +208,13 @@ class HubClient:
         def call() -> None:  # HfApi.create_repo repeats one kind of 409 for ever, without a pause
             response = get_session().post(
                 f"{self.endpoint}/api/repos/create",
-                headers=build_hf_headers(token=self.token),
+                headers=build_hf_headers(token=self.token or False),
                 json=data,
             )
             if response.status_code != 409 or "in progress" in response.text:
                 hf_raise_for_status(response)
 
-        self.repeat(f"creating {repo_id}", call)
+        self.repeat(Message("hub.doing.create", name=repo_id), call)
 
     def commit(
         self,
@@ -233,7 +234,7 @@ class HubClient:
             for path, data in add.items()
         ]
         operations += [CommitOperationDelete(path) for path in delete]
-        with told(f"uploading to {repo_id}"):
+        with told(Message("hub.doing.upload", name=repo_id)):
             made = self.api.create_commit(
                 repo_id,
                 operations,
@@ -246,7 +247,7 @@ class HubClient:
     def make_public(self, repo_id: str) -> None:
         """Let everybody see a repo."""
         self.repeat(
-            f"making {repo_id} public",
+            Message("hub.doing.make_public", name=repo_id),
             lambda: self.api.update_repo_settings(repo_id, private=False),
         )
 
@@ -260,11 +261,7 @@ def require_repo_id(repo_id: str) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise HubError(
-            f"{repo_id!r} is not a repo id.",
-            "It is NAME or USER/NAME, of letters, digits, '-', '_' and '.', at most 96 characters,"
-            " without '--' or '..'.",
-        ) from error
+        raise HubError("hub.not_repo_id", repo_id=repo_id) from error
 
 
 def _bad_token(error: HubError) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ditto_hub.errors import HubError
 from ditto_hub.hub.client import HubClient, require_repo_id
+from ditto_hub.tokens import Token
 
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet", ".json")
 NO_DATA = ("dataset_infos.json", "dataset_info.json", "state.json", "package.json")
@@ -13,13 +14,13 @@ MOST_BYTES = 20_000_000
 ADDRESS = "/datasets/"
 
 
-def read_dataset(dataset: str, token: str | None) -> tuple[str, bytes]:
+def read_dataset(dataset: str, token: Token | str) -> tuple[str, bytes]:
     """Return the name and bytes of a dataset's data file.
 
     Args:
         dataset: USER/NAME, which takes its first training file, or USER/NAME/FILE; the address
             of its page does too.
-        token: of the Hub; "" for none, None for the one saved on this machine.
+        token: of the Hub.
 
     Raises:
         HubError: there is no such dataset or file to be seen, or the file is too large.
@@ -29,10 +30,7 @@ def read_dataset(dataset: str, token: str | None) -> tuple[str, bytes]:
     client = HubClient(token)
     info = client.info(repo_id, kind="dataset")
     if info is None:
-        raise HubError(
-            f"There is no dataset {repo_id} that you may see.",
-            "Check its spelling; sign in, if it is private.",
-        )
+        raise HubError("hub.no_such_dataset", repo_id=repo_id)
     there = [sibling.rfilename for sibling in info.siblings or []]
     files = _data_files(there)
     path = path or next(iter(files), "")
@@ -41,10 +39,9 @@ def read_dataset(dataset: str, token: str | None) -> tuple[str, bytes]:
         data = client.read(f"datasets/{repo_id}", path, info.sha, MOST_BYTES)
     if data is None:
         told = ", ".join(files)[:300] or "none"
-        raise HubError(
-            f"{repo_id} has no file {path}." if path else f"{repo_id} has no data file.",
-            f"Files that can be read: {told}.",
-        )
+        if not path:
+            raise HubError("hub.no_data_file", repo_id=repo_id, have=told)
+        raise HubError("hub.no_such_file", repo_id=repo_id, path=path, have=told)
     return path.rpartition("/")[2], data
 
 

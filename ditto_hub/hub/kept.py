@@ -8,15 +8,24 @@ NAMESPACE/ditto-hub-run-ID        a model repo, never written to unless it is pr
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
-from ditto_hub.errors import RunError
+from huggingface_hub import get_session, hf_raise_for_status
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+from ditto_hub.errors import HubBusyError, RunError
 from ditto_hub.hub.client import HubClient, RemoteRepo, require_repo_id
-from ditto_hub.runs import Run
+from ditto_hub.runs.folder import Run
+from ditto_hub.runs.storage import told_as_storage_error
+from ditto_hub.words import Message
 
 PREFIX, MANIFEST, RUN, README = "ditto-hub-run-", "ditto-hub-run.json", "run/", "README.md"
 FORMAT = "ditto-hub-run"
@@ -47,6 +56,9 @@ class Limits:
     total_bytes: int = 40_000_000_000
 
 
+USUAL = Limits()
+
+
 def repo_of(run_id: str, namespace: str) -> str:
     """Return the id of the repo that keeps a run.
 
@@ -54,7 +66,7 @@ def repo_of(run_id: str, namespace: str) -> str:
         RunError: that is no run's id.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,60}", run_id) or "--" in run_id:
-        raise RunError(f"{run_id!r} is not the id of a run.", "`ditto-hub runs list` shows them.")
+        raise RunError("hub.not_a_run_id", run_id=run_id)
     require_repo_id(f"{namespace}/{PREFIX}{run_id}")
     return f"{namespace}/{PREFIX}{run_id}"
 
@@ -80,25 +92,22 @@ def read_manifest(client: HubClient, remote: RemoteRepo) -> dict[str, Any]:
     if MANIFEST not in remote.files:
         others = sorted(set(remote.files) - {".gitattributes", README})
         if others:
-            raise RunError(
-                f"{remote.id} holds something else ({others[0]}).", "Rename or delete it."
-            )
+            raise RunError("hub.not_a_kept_run", remote_id=remote.id, others=others[0])
         return {}
     try:
         data = json.loads(client.read(remote.id, MANIFEST, remote.commit) or b"")
         if data["format"] != FORMAT or not isinstance(data["files"], dict):
-            raise ValueError("it is no kept run")
+            raise ValueError(Message("hub.not_kept_format"))
         for path, row in data["files"].items():
             require_plain(path)
             if type(row["size"]) is not int or not re.fullmatch("[0-9a-f]{64}", row["sha256"]):
-                raise ValueError(f"the entry of {path!r}")
+                raise ValueError(Message("hub.entry_damaged", path=path))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{MANIFEST} of {remote.id} is damaged: {error}.") from error
-    if data.get("schema_version") != 1:
         raise RunError(
-            f"{remote.id} was kept by a newer ditto-hub ({data.get('ditto_hub')}).",
-            "Install that version.",
-        )
+            "hub.manifest_damaged", manifest=MANIFEST, remote_id=remote.id, error=error
+        ) from error
+    if data.get("schema_version") != 1:
+        raise RunError("hub.kept_by_newer_version", remote_id=remote.id, data=data.get("ditto_hub"))
     return dict(data)
 
 
@@ -111,4 +120,41 @@ def require_plain(path: str) -> None:
     parts = PurePosixPath(path).parts
     odd = any(c in path for c in "\\:\0") or len(path) > 300
     if not parts or odd or path != "/".join(parts) or any(p.startswith((".", "/")) for p in parts):
-        raise ValueError(f"the path {path!r} may not stand in a run")
+        raise ValueError(Message("hub.path_leads_out", path=path))
+
+
+def download(
+    client: HubClient, remote: RemoteRepo, path: str, target: Path, row: Mapping[str, Any]
+) -> None:
+    """Bring one file, checked, under its name; a broken one never stands under it."""
+    url = f"{client.endpoint}/{remote.id}/resolve/{remote.commit}/{quote(RUN + path)}"
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+
+    def call() -> None:
+        digest, size = hashlib.sha256(), 0
+        headers = build_hf_headers(token=client.token or False)
+        with get_session().stream("GET", url, headers=headers) as response:
+            if response.status_code >= 400:
+                response.read()
+            hf_raise_for_status(response)
+            with told_as_storage_error(target):
+                file = temporary.open("wb")
+            with file:
+                for chunk in response.iter_bytes():
+                    size += len(chunk)
+                    if size > row["size"]:
+                        break
+                    digest.update(chunk)
+                    with told_as_storage_error(target):
+                        file.write(chunk)
+        if size != row["size"] or digest.hexdigest() != row["sha256"]:
+            raise HubBusyError("hub.download_cut", path=path, remote_id=remote.id)
+
+    with told_as_storage_error(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        client.repeat(Message("hub.doing.read_file", path=path, name=remote.id), call)
+        with told_as_storage_error(target):
+            os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)

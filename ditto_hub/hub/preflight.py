@@ -5,8 +5,7 @@ Works on a Hub id, a local folder, and the embedded `pocket`; the latter two nee
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -15,32 +14,15 @@ from typing import Any, Literal
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 
+from ditto_hub.cost.shapes import BaseShape, shape_of_config
+from ditto_hub.engine import smollm2
 from ditto_hub.errors import BaseModelError, HubBusyError, HubError
-from ditto_hub.hub.architectures import CAUSAL, KNOWN_TO_PEFT
+from ditto_hub.hub.base_files import GIB, Check, Files, checked, look, no_gguf
 from ditto_hub.hub.client import HubClient, require_repo_id
-from ditto_hub.hub.licences import Licence
-from ditto_hub.shapes import BaseShape, shape_of_config
-
-Verdict = Literal["ok", "warning", "refused"]
-GIB = 1024**3
-
-
-@dataclass(frozen=True)
-class Check:
-    """Hold the answer to one question.
-
-    Args:
-        code: stable name: exists, access, private, licence, adapter, gguf, causal-lm, template,
-            weights, quantised, remote-code or peft.
-        verdict: ok, warning (say it and go on) or refused.
-        message: what was found.
-        remedy: what to do, where it is not ok.
-    """
-
-    code: str
-    verdict: Verdict
-    message: str
-    remedy: str = ""
+from ditto_hub.hub.publishing.licences import Licence
+from ditto_hub.runs.storage import is_folder
+from ditto_hub.tokens import Token
+from ditto_hub.words import chained
 
 
 @dataclass(frozen=True)
@@ -101,61 +83,52 @@ def require_usable(found: Preflight) -> Preflight:
         BaseModelError: telling every refusal.
     """
     if found.refused:
-        what = " ".join(check.message for check in found.refused)
-        raise BaseModelError(what, found.refused[0].remedy)
+        why = [check.message for check in found.refused]
+        todo = dict.fromkeys(check.remedy for check in found.refused)
+        raise BaseModelError(
+            "hub.base_refused", why=chained("words.then", why), todo=chained("words.then", todo)
+        )
     return found
 
 
 def preflight(
     base_model: str,
-    token: str | None = None,
+    token: Token | str,
     revision: str | None = None,
     endpoint: str | None = None,
 ) -> Preflight:
     """Find out whether a base model can be trained on and published from.
 
     Args:
-        base_model: "pocket", a Hub id, or a folder.
-        token: of the user; None takes the one saved by `hf auth login`, "" none at all.
+        base_model: pocket, smollm2, a Hub id, or a folder.
+        token: of the user, or nobody's.
         revision: branch, tag or commit on the Hub; None for main.
         endpoint: of the Hub; None takes HF_ENDPOINT or the public one.
 
     Raises:
         HubError: the Hub cannot be asked, and no copy of the model is cached.
+        BaseModelError, StorageError: smollm2 is not on this disk and cannot be fetched.
     """
     if base_model == "pocket":
         from ditto_hub import pocket
 
         return _of_folder("pocket", pocket.path(), "pocket", Licence("apache-2.0"))
+    if base_model == smollm2.NAME:
+        return _of_folder(base_model, smollm2.fetch(), "folder", Licence(smollm2.LICENCE))
     if base_model.lower().endswith(".gguf"):
-        return _refusing(base_model, _gguf(base_model))
-    if Path(base_model).is_dir():
+        return _refusing(base_model, no_gguf(base_model))
+    if is_folder(base_model):
         return _of_folder(base_model, Path(base_model), "folder")
     try:
         require_repo_id(base_model)
     except HubError:
-        missing = Check("exists", "refused", f"There is no folder {base_model!r}, and it is no id.")
-        return _refusing(base_model, missing)
+        return _refusing(
+            base_model, checked("hub.base_no_folder", "exists", "refused", name=base_model)
+        )
     return _of_hub(HubClient(token, endpoint), base_model, revision)
 
 
 # ---- where the files are -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Files:
-    """What a model consists of: names with sizes, and a way to read a small one."""
-
-    sizes: Mapping[str, int]
-    read: Callable[[str], bytes | None]
-
-    def json(self, path: str) -> dict[str, Any]:
-        data = self.read(path) if path in self.sizes else None
-        try:
-            found = json.loads(data or b"{}")
-        except ValueError:
-            return {}
-        return found if isinstance(found, dict) else {}
 
 
 def _refusing(base_model: str, check: Check) -> Preflight:
@@ -170,14 +143,19 @@ def _of_folder(
     first: tuple[Check, ...] = (),
 ) -> Preflight:
     sizes = {p.name: p.stat().st_size for p in folder.glob("*") if p.is_file()}
-    files = _Files(sizes, lambda path: (folder / path).read_bytes())
-    exists = Check("exists", "ok", f"{name} is a folder with {len(sizes)} files.")
+    files = Files(sizes, lambda path: _start(folder / path), lambda p, n: _start(folder / p, n))
+    exists = checked("hub.base_folder", "exists", "ok", name=name, files=len(sizes))
     given = licence or _licence_of_readme(files)
-    checks = (*(first or (exists,)), *_licence_checks(given), *_look(name, files))
+    checks = (*(first or (exists,)), *_licence_checks(given), *look(name, files))
     return _filled(Preflight(name, kind=kind, checks=checks, licence=given), files)
 
 
-def _licence_of_readme(files: _Files) -> Licence:
+def _start(path: Path, size: int = -1) -> bytes:
+    with path.open("rb") as file:
+        return file.read(size)
+
+
+def _licence_of_readme(files: Files) -> Licence:
     if "README.md" not in files.sizes:
         return Licence()
     from huggingface_hub import ModelCard
@@ -195,20 +173,23 @@ def _of_hub(client: HubClient, base_model: str, revision: str | None) -> Preflig
     except HubError as error:
         if isinstance(error.__cause__, GatedRepoError):
             return _refusing(base_model, _no_access(base_model, bool(client.token)))
-        cached = _cached(base_model, revision)
+        # a server's cache holds what other visitors' tokens opened
+        own = client.whose.whose == "machine"
+        cached = _cached(base_model, revision) if own else None
         if cached and (isinstance(error, HubBusyError) or constants.HF_HUB_OFFLINE):
-            note = Check("exists", "warning", f"{error.what} The cached {base_model} is used.")
+            said, why = "hub.base_cached", error.happened
+            note = checked(said, "exists", "warning", why=why, name=base_model)
             return _of_folder(base_model, cached, "folder", first=(note,))
         raise
     if info is None:
         return _refusing(base_model, _missing(base_model, bool(client.token)))
     access = list(_access(client, info))
     sizes = {s.rfilename: s.size or 0 for s in info.siblings or []}
-    files = _Files(sizes, cache(lambda path: client.read(base_model, path, info.sha)))
+    files = Files(sizes, cache(lambda path: client.read(base_model, path, info.sha)))
     card = vars(info.card_data) if info.card_data else {}
     licence = Licence.from_card(card, base_model)
     blocked = any(check.verdict == "refused" for check in access)
-    looked = () if blocked else tuple(_look(base_model, files))
+    looked = () if blocked else tuple(look(base_model, files))
     found = Preflight(
         base_model,
         info.sha,
@@ -227,13 +208,13 @@ def _cached(base_model: str, revision: str | None) -> Path | None:
         return None
 
 
-def _filled(found: Preflight, files: _Files) -> Preflight:
+def _filled(found: Preflight, files: Files) -> Preflight:
     return replace(
         found,
         model_type=str(files.json("config.json").get("model_type", "")),
         shape=shape_of_config(files.json("config.json")),
-        weight_bytes=sum(files.sizes[name] for name in _weights(files)),
-        thinking="enable_thinking" in _template(files),
+        weight_bytes=sum(files.sizes[name] for name in files.weights()),
+        thinking="enable_thinking" in files.template(),
     )
 
 
@@ -241,27 +222,17 @@ def _filled(found: Preflight, files: _Files) -> Preflight:
 
 
 def _missing(base_model: str, signed_in: bool) -> Check:
-    hidden = "" if signed_in else " If it is private, sign in first: `hf auth login`."
-    return Check(
-        "exists",
-        "refused",
-        f"There is no model {base_model!r} on the Hub that this {_who(signed_in)} can see.",
-        f"Check the spelling on https://huggingface.co/models.{hidden}",
-    )
-
-
-def _who(signed_in: bool) -> str:
-    return "token" if signed_in else "anonymous caller"
+    said = "hub.base_not_there" if signed_in else "hub.base_not_seen"
+    return checked(said, "exists", "refused", name=base_model)
 
 
 def _no_access(base_model: str, signed_in: bool) -> Check:
-    page = f"https://huggingface.co/{base_model}"
-    ask = f"Ask for access at {page}" + ("." if signed_in else ", then `hf auth login`.")
-    return Check("access", "refused", f"{base_model} is gated, and access is not given.", ask)
+    said = "hub.base_gated" if signed_in else "hub.base_gated_sign_in"
+    return checked(said, "access", "refused", name=base_model)
 
 
 def _access(client: HubClient, info: Any) -> Iterator[Check]:
-    yield Check("exists", "ok", f"{info.id} is on the Hub at {info.sha[:7]}.")
+    yield checked("hub.base_found", "exists", "ok", name=info.id, revision=info.sha[:7])
     if info.gated:
         try:
             client.require_access(info.id)
@@ -270,121 +241,16 @@ def _access(client: HubClient, info: Any) -> Iterator[Check]:
                 raise
             yield _no_access(info.id, bool(client.token))
             return
-        text = f"{info.id} is gated and this token has access; others must ask for their own."
-        yield Check("access", "warning", text)
+        yield checked("hub.base_gated_open", "access", "warning", name=info.id)
     if info.private:
-        text = f"{info.id} is private: whoever loads the adapter needs access to it too."
-        yield Check("private", "warning", text)
+        yield checked("hub.base_private", "private", "warning", name=info.id)
 
 
 def _licence_checks(licence: Licence) -> Iterator[Check]:
     if not licence.id:
-        text = "The base model states no licence; what may be done with an adapter is open."
-        yield Check("licence", "warning", text, "Ask its author before you publish.")
+        yield checked("hub.base_no_licence", "licence", "warning")
         return
     name = licence.name or licence.id
     page = f" ({licence.page})" if licence.page else ""
-    yield Check("licence", "ok", f"Licence {name}{page}: {licence.demands}")
-
-
-def _look(name: str, files: _Files) -> Iterator[Check]:
-    """Ask what the files answer; stops where a refusal makes the rest moot."""
-    if "adapter_config.json" in files.sizes and "config.json" not in files.sizes:
-        base = files.json("adapter_config.json").get("base_model_name_or_path") or "its base"
-        text = f"{name} is itself an adapter, of {base}."
-        yield Check("adapter", "refused", text, "Give the base model instead.")
-        return
-    if "config.json" not in files.sizes:
-        if any(path.lower().endswith(".gguf") for path in files.sizes):
-            yield _gguf(name)
-        else:
-            text = f"{name} has no config.json, so it is no transformers model."
-            yield Check("exists", "refused", text, "Choose a model with the transformers library.")
-        return
-    config = files.json("config.json")
-    yield _causal(name, config)
-    yield _has_template(name, files)
-    yield from _has_weights(name, files)
-    yield from _plain(name, config)
-    yield _peft(str(config.get("model_type", "")))
-
-
-def _gguf(name: str) -> Check:
-    text = f"{name} holds GGUF files, which cannot be trained."
-    return Check("gguf", "refused", text, "Give the model that they were made from.")
-
-
-def _causal(name: str, config: Mapping[str, Any]) -> Check:
-    given = config.get("architectures")
-    architectures = [str(a) for a in given] if isinstance(given, list) else []
-    model_type = str(config.get("model_type", ""))
-    if any(a.endswith(("ForCausalLM", "LMHeadModel")) for a in architectures) or (
-        not architectures and model_type in CAUSAL
-    ):
-        return Check("causal-lm", "ok", f"{name} is a causal language model ({model_type}).")
-    if model_type in CAUSAL and any("ConditionalGeneration" in a for a in architectures):
-        text = f"{name} reads more than text; only its language model is trained."
-        return Check("causal-lm", "warning", text)
-    told = ", ".join(architectures) or model_type or "unknown"
-    text = f"{name} is no causal language model ({told})."
-    return Check("causal-lm", "refused", text, "Choose a text-generation model.")
-
-
-def _template(files: _Files) -> str:
-    if "chat_template.jinja" in files.sizes:
-        return (files.read("chat_template.jinja") or b"").decode(errors="replace")
-    for path in ("chat_template.json", "tokenizer_config.json"):
-        template = files.json(path).get("chat_template")
-        if template:
-            return template if isinstance(template, str) else json.dumps(template)
-    return ""
-
-
-def _has_template(name: str, files: _Files) -> Check:
-    if _template(files):
-        return Check("template", "ok", "It has a chat template.")
-    text = f"{name} has no chat template, so it does not know turns."
-    return Check("template", "refused", text, "Choose its instruct or chat version.")
-
-
-def _weights(files: _Files) -> list[str]:
-    own = [n for n in files.sizes if n.endswith(".safetensors") and "/" not in n]
-    return [n for n in own if n.startswith("model")] or [
-        n for n in own if not n.startswith(("consolidated", "adapter_model"))
-    ]
-
-
-def _has_weights(name: str, files: _Files) -> Iterator[Check]:
-    found = _weights(files)
-    if found:
-        size = sum(files.sizes[n] for n in found)
-        yield Check("weights", "ok", f"Its weights are {size / GIB:.2f} GiB of safetensors.")
-        return
-    pickled = any(n.endswith((".bin", ".pt", ".pth")) for n in files.sizes)
-    held = "only pickled weights, which can hide code" if pickled else "no safetensors weights"
-    yield Check(
-        "weights",
-        "refused",
-        f"{name} has {held}.",
-        "Choose a version with safetensors, or convert it:"
-        " https://huggingface.co/spaces/safetensors/convert",
-    )
-
-
-def _plain(name: str, config: Mapping[str, Any]) -> Iterator[Check]:
-    quantised = config.get("quantization_config")
-    if isinstance(quantised, dict):
-        method = quantised.get("quant_method", "some method")
-        text = f"{name} is quantised ({method}), which training refuses."
-        yield Check("quantised", "refused", text, "Give the model it was made from.")
-    model_type = str(config.get("model_type", ""))
-    if config.get("auto_map") and model_type not in CAUSAL:
-        text = f"{name} brings its own code ({model_type}), which is not run."
-        yield Check("remote-code", "refused", text, "Choose a model that transformers knows.")
-
-
-def _peft(model_type: str) -> Check:
-    if model_type in KNOWN_TO_PEFT:
-        return Check("peft", "ok", f"PEFT knows {model_type}.")
-    text = f"PEFT has no list of layers for {model_type or 'it'}: they are found by name."
-    return Check("peft", "ok" if model_type in CAUSAL else "warning", text)
+    demands = licence.demands
+    yield checked("hub.base_licence", "licence", "ok", name=name, page=page, demands=demands)

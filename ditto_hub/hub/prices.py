@@ -7,22 +7,24 @@ from huggingface_hub import get_session
 from ditto_hub.errors import HubError
 from ditto_hub.hub.bounds import told
 from ditto_hub.hub.client import HubClient
+from ditto_hub.tokens import Token
+from ditto_hub.words import Message
 
 MINUTES = {"minute": 60.0, "hour": 1.0, "second": 3600.0}
 ROUTER = "https://router.huggingface.co/v1/models"
 TIMEOUT_S = 10.0
 
 
-def live_prices(token: str | None = None, endpoint: str | None = None) -> dict[str, float]:
+def live_prices(token: Token | str, endpoint: str | None = None) -> dict[str, float]:
     """Return flavor -> dollars an hour; empty where the Hub cannot be asked, and then once only.
 
     Args:
-        token: of the user; None takes the one saved by `hf auth login`, "" none at all.
+        token: of the user, or nobody's.
         endpoint: of the Hub; None takes HF_ENDPOINT or the public one.
     """
     client = HubClient(token, endpoint)
     try:
-        with told("reading the prices of hardware"):
+        with told(Message("hub.doing.prices")):
             rows = client.api.list_jobs_hardware()
     except HubError:
         return {}
@@ -46,7 +48,7 @@ def token_price(model: str, url: str = ROUTER) -> tuple[float, float] | None:
         None where the list cannot be had, or does not tell.
     """
     try:
-        with told("reading the prices of models"):
+        with told(Message("hub.doing.prices")):
             reply = get_session().get(url, timeout=TIMEOUT_S)
             reply.raise_for_status()
             rows = reply.json()["data"]

@@ -10,8 +10,18 @@ from dataclasses import dataclass, field
 
 from ditto_hub.errors import HubBusyError, HubError
 from ditto_hub.hub.bounds import TOKENS_PAGE, bounds
-from ditto_hub.hub.bundle import CARD, FORMAT, RECORD, Bundle, Data, git_id, sha256, size_of
 from ditto_hub.hub.client import Account, HubClient, RemoteFile, RemoteRepo, require_repo_id
+from ditto_hub.hub.publishing.bundle import (
+    CARD,
+    FORMAT,
+    RECORD,
+    Bundle,
+    Data,
+    git_id,
+    sha256,
+    size_of,
+)
+from ditto_hub.words import Message, Text
 
 WRITERS = ("admin", "write", "contributor")
 OF_THE_HUB = (".gitattributes",)
@@ -32,29 +42,23 @@ class Target:
     repo_id: str
     remote: RemoteRepo | None
     manifest: Mapping[str, str] = field(default_factory=dict)
-    notices: tuple[str, ...] = ()
+    notices: tuple[Text, ...] = ()
 
 
-def require_alive(account: Account) -> tuple[str, ...]:
+def require_alive(account: Account) -> tuple[Text, ...]:
     """Refuse a token that may only read or is about to expire; return what should be said.
 
     Raises:
         HubError: it cannot serve for publishing.
     """
     if account.kind == "read":
-        raise HubError(
-            f"The token of {account.name} may only read.",
-            f"Make one that may write at {TOKENS_PAGE}.",
-        )
+        raise HubError("hub.token_may_read", account=account.name, tokens_page=TOKENS_PAGE)
     if account.expires_s is None:
         return ()
     if account.expires_s < SOON_S:
-        raise HubError(
-            f"The sign-in of {account.name} expires in {max(0, account.expires_s):.0f} s.",
-            "Sign in again, then publish.",
-        )
+        raise HubError("hub.sign_in_expires", account=account.name, value=max(0, account.expires_s))
     minutes = account.expires_s / 60
-    return (f"The sign-in expires in {minutes:.0f} minutes.",) if minutes < 60 else ()
+    return (Message("hub.sign_in_minutes", minutes=minutes),) if minutes < 60 else ()
 
 
 def resolve_repo_id(repo_id: str, account: Account) -> str:
@@ -71,15 +75,14 @@ def resolve_repo_id(repo_id: str, account: Account) -> str:
         if organisation.lower() == owner.lower():
             if role and role not in WRITERS:
                 raise HubError(
-                    f"{account.name} has only the role {role!r} in {organisation}.",
-                    "Ask an admin of the organisation for the right to write.",
+                    "hub.role_may_not_write",
+                    account=account.name,
+                    role=role,
+                    organisation=organisation,
                 )
             return f"{organisation}/{name}"
     mine = ", ".join([account.name, *account.organisations])
-    raise HubError(
-        f"{account.name} may not publish under {owner!r}.",
-        f"Use one of: {mine}, as in NAME/{name}.",
-    )
+    raise HubError("hub.may_not_publish", account=account.name, owner=owner, mine=mine, name=name)
 
 
 def examine(client: HubClient, repo_id: str, paths: Iterable[str], public: bool) -> Target:
@@ -96,23 +99,17 @@ def examine(client: HubClient, repo_id: str, paths: Iterable[str], public: bool)
     if remote is None:
         for kind in ("dataset", "space"):
             if client.info(repo_id, kind) is not None:
-                raise HubError(f"{repo_id} is a {kind} already.", "Choose another name.")
+                raise HubError("hub.repo_of_another_kind", repo_id=repo_id, kind=kind)
         return Target(repo_id, None)
     client.require_access(repo_id, write=True)
     if not remote.private and not public:
-        raise HubError(
-            f"{repo_id} is public, and this publication is to be private.",
-            "Add --public, or make the repo private on its settings page.",
-        )
+        raise HubError("hub.repo_is_public", repo_id=repo_id)
     if set(remote.files) <= set(OF_THE_HUB):
         return Target(repo_id, remote)
     manifest = _manifest(client, remote)
     strange = [p for p in paths if p in remote.files and p not in manifest and p != RECORD]
     if strange:
-        raise HubError(
-            f"{repo_id} holds a {strange[0]} that ditto-hub did not put there.",
-            "Rename or delete it on the Hub, or publish under another name.",
-        )
+        raise HubError("hub.repo_holds_strange_file", repo_id=repo_id, strange=strange[0])
     return Target(repo_id, remote, manifest, tuple(_edits(client, remote, manifest)))
 
 
@@ -127,8 +124,7 @@ def _manifest(client: HubClient, remote: RemoteRepo) -> dict[str, str]:
         data = json.loads(record or b"{}")
         if data.get("format") == FORMAT and int(data.get("schema_version", 0)) > 1:
             raise HubError(
-                f"{remote.id} was published by a newer ditto-hub ({data.get('ditto_hub')}).",
-                "Install that version, or publish under another name.",
+                "hub.published_by_newer_version", remote_id=remote.id, data=data.get("ditto_hub")
             )
         if data.get("format") == FORMAT and isinstance(data.get("files"), dict):
             return {str(path): str(digest) for path, digest in data["files"].items()}
@@ -136,19 +132,13 @@ def _manifest(client: HubClient, remote: RemoteRepo) -> dict[str, str]:
         pass
     others = sorted(set(remote.files) - set(OF_THE_HUB))
     told = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-    raise HubError(
-        f"{remote.id} holds something else ({told}).",
-        "Nothing of it is touched: choose another name, or empty it yourself.",
-    )
+    raise HubError("hub.repo_not_ours", remote_id=remote.id, told=told)
 
 
-def _edits(client: HubClient, remote: RemoteRepo, manifest: Mapping[str, str]) -> Iterable[str]:
+def _edits(client: HubClient, remote: RemoteRepo, manifest: Mapping[str, str]) -> Iterable[Text]:
     card = client.read(remote.id, CARD, remote.commit)
     if card is not None and hashlib.sha256(card).hexdigest() != manifest.get(CARD):
-        yield (
-            f"The card of {remote.id} was edited on the Hub; an update replaces it, and the old"
-            " text stays in the repo's history."
-        )
+        yield Message("hub.card_edited", repo_id=remote.id)
 
 
 def put(client: HubClient, target: Target, bundle: Bundle, message: str) -> tuple[str, bool]:
@@ -170,10 +160,7 @@ def put(client: HubClient, target: Target, bundle: Bundle, message: str) -> tupl
     for wait in waits:
         remote = client.repo(target.repo_id)
         if remote is None:
-            raise HubError(
-                f"{target.repo_id} is not to be seen with this token, though it should be there.",
-                "Was it deleted meanwhile, or may the token only see other repos?",
-            )
+            raise HubError("hub.repo_not_visible", repo_id=target.repo_id)
         add, delete = difference(bundle, remote, target.manifest)
         if not add and not delete:
             return remote.commit, tried
@@ -186,7 +173,7 @@ def put(client: HubClient, target: Target, bundle: Bundle, message: str) -> tupl
             time.sleep(wait)
     remote = client.repo(target.repo_id)
     if remote is None or any(difference(bundle, remote, target.manifest)):
-        raise HubError(f"{target.repo_id} does not hold what was sent.", "Publish again.")
+        raise HubError("hub.upload_differs", repo_id=target.repo_id)
     return remote.commit, True
 
 

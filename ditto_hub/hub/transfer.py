@@ -5,19 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from huggingface_hub import get_session, hf_raise_for_status
-from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
-
-from ditto_hub import __version__
-from ditto_hub.errors import HubBusyError, HubError, RunError, RunOwnerError
-from ditto_hub.hub.bundle import Bundle, sha256, size_of
+from ditto_hub.errors import HubError, RunError, RunOwnerError
 from ditto_hub.hub.client import HubClient, RemoteRepo
 from ditto_hub.hub.kept import (
     EVENTS,
@@ -30,14 +23,25 @@ from ditto_hub.hub.kept import (
     RECORD,
     RUN,
     SMALL,
+    USUAL,
     Limits,
+    download,
     files_of,
     read_manifest,
     repo_of,
 )
+from ditto_hub.hub.publishing.bundle import Bundle, sha256, size_of
 from ditto_hub.hub.targets import Target, put
-from ditto_hub.runs import Run, RunRecord, hash_owner, home
-from ditto_hub.storage import from_jsonl, to_json_bytes, to_jsonl_bytes, told_as_storage_error
+from ditto_hub.runs.folder import Run, hash_owner, home
+from ditto_hub.runs.record import RunRecord
+from ditto_hub.runs.storage import from_jsonl, to_json_bytes, to_jsonl_bytes, told_as_storage_error
+from ditto_hub.tokens import Token
+from ditto_hub.version import VERSION
+from ditto_hub.words import Message
+
+Admit = Callable[[RunRecord], None]
+DEMOS = "demos.jsonl"
+WHAT_IT_IS = ("owner", "base_model", "config", "seed", "parent", "created")
 
 
 @dataclass(frozen=True)
@@ -65,13 +69,13 @@ class Kept:
 # ---- saving --------------------------------------------------------------------------------------
 
 
-def save_run(run: Run, token: str | None, namespace: str | None = None) -> str:
+def save_run(run: Run, token: Token | str, namespace: str | None = None) -> str:
     """Keep a run in a private repo; only files that changed are sent, in one commit.
 
     Call it between two events of whoever drives the run, or when nobody does.
 
     Args:
-        token: of the user; None takes the one saved on this machine.
+        token: of the user.
         namespace: the user's or an organisation's; default the user's.
 
     Returns:
@@ -115,15 +119,9 @@ def _private(client: HubClient, repo_id: str) -> RemoteRepo:
         client.create_private(repo_id)
         remote = client.repo(repo_id)
     if remote is None:
-        raise HubError(
-            f"{repo_id} was made and is not to be seen with this token.",
-            "Use a token that may also read it.",
-        )
+        raise HubError("hub.new_repo_not_visible", repo_id=repo_id)
     if not remote.private:
-        raise HubError(
-            f"{repo_id} is public, so nothing was uploaded: a run holds your demonstrations.",
-            "Make it private on its settings page, or delete it, and try again.",
-        )
+        raise HubError("hub.kept_repo_is_public", repo_id=repo_id)
     return remote
 
 
@@ -137,7 +135,7 @@ def _manifest(run: Run, files: Bundle) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "schema_version": 1,
-        "ditto_hub": __version__,
+        "ditto_hub": VERSION,
         "run_id": record.id,
         "status": record.status,
         "base_model": str(record.base_model.get("id", "")),
@@ -151,7 +149,7 @@ def _manifest(run: Run, files: Bundle) -> dict[str, Any]:
 # ---- finding -------------------------------------------------------------------------------------
 
 
-def saved_runs(token: str | None, namespace: str | None = None, limit: int = 50) -> list[SavedRun]:
+def saved_runs(token: Token | str, namespace: str | None = None, limit: int = 50) -> list[SavedRun]:
     """Return the runs kept in a namespace, newest first; what is damaged is left out.
 
     Raises:
@@ -164,7 +162,7 @@ def saved_runs(token: str | None, namespace: str | None = None, limit: int = 50)
         return list(client.api.list_models(author=where, search=PREFIX, limit=2 * limit))
 
     found = []
-    for info in client.repeat(f"listing the runs kept by {where}", call):
+    for info in client.repeat(Message("hub.doing.list_kept", name=where), call):
         if not info.id.startswith(f"{where}/{PREFIX}"):
             continue
         with contextlib.suppress(RunError):
@@ -192,10 +190,13 @@ def _saved(remote: RemoteRepo, manifest: Mapping[str, Any]) -> SavedRun:
 
 def restore_run(
     run_id: str,
-    token: str | None,
+    token: Token | str,
     owner: str | None = None,
     namespace: str | None = None,
     folder: Path | None = None,
+    *,
+    admit: Admit = lambda record: None,
+    limits: Limits = USUAL,
 ) -> Run:
     """Bring a kept run to this machine, so that it can be read, resumed and published here.
 
@@ -203,6 +204,8 @@ def restore_run(
         owner: who asks, as in `Run.create`; None for the machine's own user.
         namespace: where it is kept; default the token's user.
         folder: where to; default `home()/runs/ID`. A newer run there is left as it is.
+        admit: refuses a record before anything else is fetched: anybody may have written it.
+        limits: of what is fetched.
 
     Raises:
         RunError: there is none, or what is there is damaged.
@@ -213,7 +216,8 @@ def restore_run(
     client = HubClient(token)
     mine = client.who().name
     where = namespace or mine
-    return restore(client, repo_of(run_id, where), folder, owner, personal=where == mine)
+    repo_id = repo_of(run_id, where)
+    return restore(client, repo_id, folder, owner, where == mine, admit=admit, limits=limits)
 
 
 def restore(
@@ -222,30 +226,34 @@ def restore(
     folder: Path | None = None,
     owner: str | None = None,
     personal: bool = False,
-    limits: Limits | None = None,
+    *,
+    admit: Admit = lambda record: None,
+    limits: Limits = USUAL,
 ) -> Run:
     """Do what `restore_run` does.
 
     Args:
         personal: the namespace is the asker's own, so a run without an owner becomes theirs.
+        admit, limits: as `restore_run`.
 
     Raises:
         RunError, RunOwnerError, HubError, StorageError: as `restore_run`.
     """
-    remote, manifest = _look(client, repo_id, limits or Limits())
+    remote, manifest = _look(client, repo_id, limits)
     run_id = repo_id.split("/")[1].removeprefix(PREFIX)
     record = _read_record(client, remote, manifest, run_id)
     if owner is not None and record.owner != hash_owner(owner):
         if record.owner is not None or not personal:
-            raise RunOwnerError(f"Run {run_id} belongs to somebody else.")
+            raise RunOwnerError("hub.not_your_run", run_id=run_id)
         record.owner = hash_owner(owner)
     folder = folder or home() / "runs" / run_id
     if (folder / RECORD).is_file():
         here = Run.load(folder, owner)
         if here.record.id != run_id:
-            raise RunError(f"{folder} holds another run.", "Choose another folder.")
+            raise RunError("hub.folder_of_another_run", folder=folder)
         if here.record.updated >= record.updated:
             return here
+    admit(record)
     with told_as_storage_error(folder):
         folder.mkdir(parents=True, exist_ok=True)
     run = Run(folder, record)
@@ -269,15 +277,16 @@ def fetch(client: HubClient, repo_id: str, run: Run, further: bool = False) -> b
         RunError: there is nothing there, or it is damaged.
         HubError, StorageError: as `restore_run`.
     """
-    remote, manifest = _look(client, repo_id, Limits())
+    remote, manifest = _look(client, repo_id, USUAL)
     record = _read_record(client, remote, manifest, run.record.id)
     if further and _how_far(record) <= _how_far(run.record):
         return False
-    record.owner = run.record.owner
+    for name in WHAT_IT_IS:  # a repo can be edited while a job works, and changes no run
+        setattr(record, name, getattr(run.record, name))
     record.job = {**record.job, **run.record.job}
     killed = record.status in ("created", "running")
     run.record = record
-    _bring(client, remote, manifest, run, own_events=killed)
+    _bring(client, remote, manifest, run, own_events=killed, own_demos=True)
     return True
 
 
@@ -289,18 +298,18 @@ def _look(client: HubClient, repo_id: str, limits: Limits) -> tuple[RemoteRepo, 
     remote = client.repo(repo_id)
     manifest = read_manifest(client, remote) if remote else {}
     if remote is None or not manifest:
-        raise RunError(f"No run is kept in {repo_id}, or this token may not see it.")
+        raise RunError("hub.no_run_kept", repo_id=repo_id)
     sizes = [row["size"] for row in manifest["files"].values()]
     if (
         len(sizes) > limits.files
         or max(sizes, default=0) > limits.file_bytes
         or sum(sizes) > limits.total_bytes
     ):
-        raise RunError(f"{repo_id} is too large: {len(sizes)} files of {sum(sizes):,} bytes.")
+        raise RunError("hub.repo_too_large", repo_id=repo_id, count=len(sizes), sum=sum(sizes))
     for path, row in manifest["files"].items():
         there = remote.files.get(RUN + path)
         if there is None or there.size != row["size"]:
-            raise RunError(f"{repo_id} is damaged: {path} is missing or cut.", "Save it again.")
+            raise RunError("hub.kept_file_cut", repo_id=repo_id, path=path)
     return remote, manifest
 
 
@@ -309,28 +318,37 @@ def _read_record(
 ) -> RunRecord:
     data = client.read(remote.id, RUN + RECORD, remote.commit) or b""
     if hashlib.sha256(data).hexdigest() != manifest["files"].get(RECORD, {}).get("sha256"):
-        raise RunError(f"{RECORD} of {remote.id} is damaged.", "Save the run again.")
+        raise RunError("hub.kept_record_not_json", record=RECORD, remote_id=remote.id)
     try:
-        record = RunRecord.from_json(json.loads(data), f"{RECORD} of {remote.id}")
+        record = RunRecord.from_json(json.loads(data), f"{remote.id}/{RECORD}")
     except ValueError as error:
-        raise RunError(f"{RECORD} of {remote.id} is damaged: {error}.") from error
+        raise RunError(
+            "hub.kept_record_damaged", record=RECORD, remote_id=remote.id, error=error
+        ) from error
     if record.id != run_id:
-        raise RunError(f"{remote.id} holds another run ({record.id}).")
+        raise RunError("hub.repo_of_another_run", remote_id=remote.id, run_id=record.id)
     return record
 
 
 def _bring(
-    client: HubClient, remote: RemoteRepo, manifest: Mapping[str, Any], run: Run, own_events: bool
+    client: HubClient,
+    remote: RemoteRepo,
+    manifest: Mapping[str, Any],
+    run: Run,
+    own_events: bool,
+    own_demos: bool = False,
 ) -> None:
     """Make a folder hold what the manifest lists; the record is written last."""
     files = dict(manifest["files"])
     files.pop(RECORD)
+    if own_demos:
+        files.pop(DEMOS, None)
     seen = _rows(run.folder / EVENTS) if own_events else []
     for path, row in files.items():
         target = run.folder / path
         same = target.is_file() and target.stat().st_size == row["size"]
         if not same or sha256(target) != row["sha256"]:
-            _download(client, remote, path, target, row)
+            download(client, remote, path, target, row)
     if seen:
         rows = {row["seq"]: row for row in [*seen, *_rows(run.folder / EVENTS)]}
         run.write(EVENTS, to_jsonl_bytes(rows[seq] for seq in sorted(rows)))
@@ -346,51 +364,15 @@ def _bring(
 
 def _rows(path: Path) -> list[Any]:
     with contextlib.suppress(OSError, ValueError):
-        return [row for row in from_jsonl(path) if isinstance(row.get("seq"), int)]
+        rows = from_jsonl(path)
+        return [r for r in rows if isinstance(r, dict) and type(r.get("seq")) is int]
     return []
-
-
-def _download(
-    client: HubClient, remote: RemoteRepo, path: str, target: Path, row: Mapping[str, Any]
-) -> None:
-    """Bring one file, checked, under its name; a broken one never stands under it."""
-    url = f"{client.endpoint}/{remote.id}/resolve/{remote.commit}/{quote(RUN + path)}"
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-
-    def call() -> None:
-        digest, size = hashlib.sha256(), 0
-        headers = build_hf_headers(token=client.token or False)
-        with get_session().stream("GET", url, headers=headers) as response:
-            if response.status_code >= 400:
-                response.read()
-            hf_raise_for_status(response)
-            with told_as_storage_error(target):
-                file = temporary.open("wb")
-            with file:
-                for chunk in response.iter_bytes():
-                    size += len(chunk)
-                    if size > row["size"]:
-                        break
-                    digest.update(chunk)
-                    with told_as_storage_error(target):
-                        file.write(chunk)
-        if size != row["size"] or digest.hexdigest() != row["sha256"]:
-            raise HubBusyError(f"{path} of {remote.id} did not arrive whole.", "Try again.")
-
-    with told_as_storage_error(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        client.repeat(f"reading {path} of {remote.id}", call)
-        with told_as_storage_error(target):
-            os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # ---- deleting ------------------------------------------------------------------------------------
 
 
-def delete_saved(run_id: str, token: str | None, namespace: str | None = None) -> None:
+def delete_saved(run_id: str, token: Token | str, namespace: str | None = None) -> None:
     """Delete the repo that keeps a run, and nothing that is not one of ours.
 
     Raises:
@@ -407,4 +389,5 @@ def delete(client: HubClient, repo_id: str) -> None:
     if remote is None:
         return
     read_manifest(client, remote)
-    client.repeat(f"deleting {repo_id}", lambda: client.api.delete_repo(repo_id, missing_ok=True))
+    doing = Message("hub.doing.delete", name=repo_id)
+    client.repeat(doing, lambda: client.api.delete_repo(repo_id, missing_ok=True))

@@ -13,14 +13,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from filelock import FileLock
 
 from ditto_hub.errors import BaseModelError
 from ditto_hub.hub.bounds import told
-from ditto_hub.hub.client import HubClient
-from ditto_hub.runs import hash_owner, home
-from ditto_hub.storage import told_as_storage_error
+from ditto_hub.hub.client import HubClient, require_repo_id
+from ditto_hub.runs.folder import hash_owner, home
+from ditto_hub.runs.storage import told_as_storage_error
+from ditto_hub.tokens import NOBODY, Token
+from ditto_hub.words import Message
 
 PUBLIC = "public"
 IN_USE_S = 900.0  # longer than any lease: a folder used so lately is not removed
@@ -51,12 +54,21 @@ class Shelf:
         return self.folder or home() / "weights"
 
     def place(self, base_model: Mapping[str, Any], owner: str) -> Path:
-        """Return the folder of one base model, of everybody's or one visitor's."""
-        name = str(base_model["id"]).replace("/", "--")
-        return self.root / owner / name / str(base_model.get("revision") or "main")
+        """Return the folder of one base model, of everybody's or one visitor's.
+
+        Id and revision come from a run's record; neither leads out of the owner's own folder.
+
+        Raises:
+            BaseModelError: they are no names.
+        """
+        parts = str(base_model["id"]), str(base_model.get("revision") or "main")
+        name, revision = (quote(part, safe="") for part in parts)
+        if {name, revision} & {"", ".", ".."}:
+            raise BaseModelError("hub.base_model_unreadable", id=base_model["id"])
+        return self.root / owner / name / revision
 
 
-def fetch(base_model: Mapping[str, Any], shelf: Shelf, token: str | None = None) -> Path:
+def fetch(base_model: Mapping[str, Any], shelf: Shelf, token: Token | str) -> Path:
     """Return the folder of a base model's files, downloading them where they are not there.
 
     Args:
@@ -75,17 +87,33 @@ def fetch(base_model: Mapping[str, Any], shelf: Shelf, token: str | None = None)
         if (place / ".whole").is_file():
             _use(place)
             return place
-    client, owner = HubClient("", shelf.endpoint), PUBLIC
-    info = client.info(str(base_model["id"]), revision=base_model.get("revision"))
-    if info is None or info.gated:
-        client, owner = HubClient(token or "", shelf.endpoint), mine
-        info = client.info(str(base_model["id"]), revision=base_model.get("revision"))
-    if info is None:
-        raise BaseModelError(
-            f"The base model {base_model['id']} cannot be read.", "Sign in, or choose another."
-        )
+    client, info = opened(base_model, token, shelf.endpoint)
+    owner = mine if client.token else PUBLIC
     sizes = {s.rfilename: s.size or 0 for s in info.siblings or []}
     return _download(client, base_model, shelf, shelf.place(base_model, owner), sizes)
+
+
+def opened(
+    base_model: Mapping[str, Any], token: Token | str, endpoint: str | None = None
+) -> tuple[HubClient, Any]:
+    """Return who may read a base model, nobody where everybody may, and what the Hub says of it.
+
+    Raises:
+        BaseModelError: neither everybody nor this visitor may read it.
+        HubError: the Hub refused or could not be reached.
+    """
+    name, revision = str(base_model["id"]), base_model.get("revision")
+    require_repo_id(name)
+    client = HubClient(NOBODY, endpoint)
+    info = client.info(name, revision=revision)
+    if info is None or info.gated:
+        client = HubClient(token, endpoint)
+        info = client.info(name, revision=revision)
+    if info is None or (info.gated and not client.token):
+        raise BaseModelError("hub.base_model_unreadable", id=name)
+    if info.gated:
+        client.require_access(name)
+    return client, info
 
 
 def _download(
@@ -103,7 +131,7 @@ def _download(
     with FileLock(shelf.root / ".lock", thread_local=False):
         if not (place / ".whole").is_file():
             make_room(shelf, sum(sizes[name] for name in names))
-            with told(f"fetching {base_model['id']}"):
+            with told(Message("hub.doing.fetch", name=base_model["id"])):
                 snapshot_download(
                     str(base_model["id"]),
                     revision=base_model.get("revision"),
@@ -138,9 +166,7 @@ def make_room(shelf: Shelf, needed: int) -> None:
         return
     if needed > shelf.limit_bytes:
         raise BaseModelError(
-            f"The base model's files are {needed / GB:.1f} GB, and {shelf.limit_bytes / GB:.1f} GB"
-            " may be kept here.",
-            "Choose a smaller base model.",
+            "hub.base_model_too_large", needed=needed / GB, limit_bytes=shelf.limit_bytes / GB
         )
     kept = sorted(shelf.root.glob("*/*/*/"), key=_used_at)
     have = {place: _bytes(place) for place in kept}
@@ -148,10 +174,7 @@ def make_room(shelf: Shelf, needed: int) -> None:
         if sum(have.values()) + needed <= shelf.limit_bytes:
             return
         if time.time() - _used_at(place) < IN_USE_S:
-            raise BaseModelError(
-                "There is no room for this base model right now: the others are in use.",
-                "Try again in a quarter of an hour, or choose one of the models offered here.",
-            )
+            raise BaseModelError("hub.no_room_for_base")
         with told_as_storage_error(place):
             shutil.rmtree(place)
         del have[place]

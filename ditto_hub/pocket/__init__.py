@@ -6,9 +6,7 @@ Importing this loads neither torch nor transformers.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from ditto_hub.errors import DemoError
 
@@ -37,30 +35,6 @@ def voice_path(name: str) -> Path:
     Raises:
         DemoError: there is no such voice.
     """
-    return _file(name, ".jsonl")
-
-
-def voice_prompts(name: str) -> list[str]:
-    """Give held-out prompts to compare methods on, none of them a demonstration's.
-
-    Raises:
-        DemoError: there is no such voice.
-    """
-    lines = _file(name, ".prompts.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)["prompt"] for line in lines]
-
-
-def voice_traits(name: str) -> dict[str, Any]:
-    """Give a voice's traits, as the grammar's judge takes them.
-
-    Raises:
-        DemoError: there is no such voice.
-    """
-    traits: dict[str, Any] = json.loads(_file(name, ".traits.json").read_text(encoding="utf-8"))
-    return traits
-
-
-def _file(name: str, suffix: str) -> Path:
     if name not in voices():
-        raise DemoError(f"There is no voice {name!r}.", f"The voices are {', '.join(voices())}.")
-    return VOICES_DIR / f"{name}{suffix}"
+        raise DemoError("pocket.no_voice", name=name, voices=", ".join(voices()))
+    return VOICES_DIR / f"{name}.jsonl"

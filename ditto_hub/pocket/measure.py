@@ -35,8 +35,16 @@ class Writer:
     """
 
     def __init__(self, folder: Path, batch_size: int = 50) -> None:
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(
+            folder, padding_side="left", trust_remote_code=False, token=False
+        )
+        self.model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            use_safetensors=True,
+            token=False,
+        ).eval()
         self.batch_size = batch_size
 
     def write(self, chats: list[Messages], seed: int) -> list[str]:

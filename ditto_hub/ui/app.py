@@ -9,38 +9,38 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
 from ditto_hub.api.leasing import prepare, work
+from ditto_hub.cost.profiles import Profile, load_profile
 from ditto_hub.errors import DittoError, RunError
 from ditto_hub.events import Event
-from ditto_hub.profiles import Profile, load_profile
-from ditto_hub.runs import Run
-from ditto_hub.ui import compare, programs, publish, runs, show, train
-from ditto_hub.ui.bases import wait_for_libraries
-from ditto_hub.ui.before import write_base_texts
-from ditto_hub.ui.downloads import closed_files, download_routes
-from ditto_hub.ui.limits import start_sweepers
-from ditto_hub.ui.nearest import nearest_language
-from ditto_hub.ui.session import Shared, changed, new_secret, own_run, visitor
-from ditto_hub.ui.terms import page_head, privacy
+from ditto_hub.runs.folder import Run
+from ditto_hub.tokens import Token, forget_machine_token
+from ditto_hub.ui.html.terms import page_head, privacy
+from ditto_hub.ui.i18n.negotiate import nearest_language
+from ditto_hub.ui.i18n.words import i18n, t
+from ditto_hub.ui.serving import endpoints
+from ditto_hub.ui.serving.admission import THREADS
+from ditto_hub.ui.serving.base_models import choose_first, wait_for_libraries
+from ditto_hub.ui.serving.bodies import capped_bodies
+from ditto_hub.ui.serving.cleanup import start_sweepers
+from ditto_hub.ui.serving.content_policy import content_policy
+from ditto_hub.ui.serving.downloads import closed_files, download_routes
+from ditto_hub.ui.serving.events import Asker, Outputs, on, show_run
+from ditto_hub.ui.serving.queue import Work, Workshop
+from ditto_hub.ui.serving.samples import write_base_texts
+from ditto_hub.ui.serving.session import Shared, decide_token, new_secret, own_run
+from ditto_hub.ui.serving.uploads import capped_uploads
+from ditto_hub.ui.steps import compare, language, publish, runs, show, strip, train, welcome
+from ditto_hub.ui.steps.card_editor import card_editor
 from ditto_hub.ui.theme import CSS, theme
-from ditto_hub.ui.words import i18n, locale_of, t
-from ditto_hub.ui.workshop import Work, Workshop
 
-WORDS = {
-    "app.subtitle": "Show a language model a few examples of how you write. Get an adapter that"
-    " writes so, and own it.",
-    "app.show": "1 Show",
-    "app.train": "2 Train",
-    "app.compare": "3 Compare",
-    "app.publish": "4 Publish",
-    "app.runs": "My runs",
-    "app.privacy": "Privacy and limits",
-}
 STEPS = {"show": show, "train": train, "compare": compare, "publish": publish, "runs": runs}
+QUEUE_LOOKS_EVERY_S = 0.05  # as on Windows; Gradio's thousand times a second take 4 % of a core
 SIDE_BY_SIDE = 16  # handlers that read a folder or check a form
 BROWSER_KEY = "ditto-hub"  # local storage is the browser's own; this only keeps it over restarts
 
@@ -57,19 +57,25 @@ def build_app(profile: Profile | None = None) -> gr.Blocks:
     with gr.Blocks(title="DITTO Hub", analytics_enabled=False, delete_cache=(3600, 7200)) as app:
         with gr.Row(elem_id="masthead"):
             gr.HTML(page_head(), elem_id="app-title")
-            gr.HTML(t("app.subtitle"), elem_id="app-subtitle")
+            language.build()
             if sign_in:
                 gr.LoginButton(size="sm", icon=None, elem_id="app-sign-in", scale=0)
+        over = gr.Column(elem_id="over-steps")
         tabs = gr.Tabs(elem_id="steps", overflow_behavior="wrap")
         shared = share(profile, app, tabs, sign_in)
+        with over:
+            strip.build(shared)
         with tabs:
             for name, module in STEPS.items():
-                with gr.Tab(t(f"app.{name}"), id=name, elem_id=f"step-{name}"):
-                    module.build(shared)
+                with gr.Tab(t(f"app.{name}"), id=name, elem_id=f"step-{name}") as tab:
+                    if module is show:
+                        watch = welcome.build(shared)
+                        runs.build_parent(shared)
+                    module.build(replace(shared, tab=tab))
         with gr.Accordion(t("app.privacy"), open=False, elem_id="app-privacy"):
             told = gr.HTML(privacy(profile, "en"), elem_id="app-privacy-text")
-        open_page(app, shared, told)
-        programs.build(profile)
+        open_page(app, shared, told, watch)
+        endpoints.build(profile)
     start_sweepers(app, profile)
     return app
 
@@ -86,12 +92,12 @@ def share(profile: Profile, page: gr.Blocks, tabs: gr.Tabs, sign_in: bool) -> Sh
         form=gr.BrowserState({}, storage_key="ditto-hub-publish", secret=BROWSER_KEY),
         run_id=gr.State(""),
         run_changed=gr.State(""),
-        demos=gr.State([]),
-        deal=gr.State([]),
+        cards=card_editor(profile),
         base=gr.State(profile.default_base_model),
         parent=gr.State(""),
-        locale=gr.State("en"),
+        lease=gr.State(0),
         sign_in=sign_in,
+        tab=tabs,
     )
 
 
@@ -99,7 +105,7 @@ def worker(profile: Profile) -> Work:
     """Return what the workshop does with a run: the base model's own texts first, then training."""
 
     def work_on(
-        run: Run, owner: str, token: str | None, stop: Callable[[], str]
+        run: Run, owner: str, token: Token | str, stop: Callable[[], str]
     ) -> Iterator[Event]:
         wait_for_libraries()
         # without them the page shows the rest, and training says itself what is amiss
@@ -111,45 +117,48 @@ def worker(profile: Profile) -> Work:
     return work_on
 
 
-def open_page(app: gr.Blocks, shared: Shared, told: gr.HTML) -> None:
+def open_page(app: gr.Blocks, shared: Shared, told: gr.HTML, watch: gr.Button) -> None:
     """Greet a page: its secret, its claim to what it began signed out, the run it showed last."""
 
-    def opened(
-        secret: str, last: str, request: gr.Request, profile: gr.OAuthProfile | None
-    ) -> tuple[Any, ...]:
-        secret = secret or new_secret()
-        asking = visitor(request, profile, secret)
+    def opened(asker: Asker, last: str) -> Outputs:
+        asker = replace(asker, secret=asker.secret or new_secret())
+        asking, run_id = asker.visitor, ""
         runs.claim(asking, shared.workshop)
-        run_id = ""
-        for wanted in (str(request.query_params.get("run") or ""), last):
-            try:
+        for wanted in (str(asker.request.query_params.get("run") or ""), last):
+            with contextlib.suppress(RunError):
                 run_id = run_id or (own_run(wanted, asking).record.id if wanted else "")
-            except RunError:
-                continue
-        locale = locale_of(request)
-        words = privacy(shared.profile, locale)
-        return secret, run_id, run_id, changed(run_id), locale, words
+        going = strip.under_way(shared, asker, run_id)
+        return {
+            **show_run(shared, going or run_id),
+            **({shared.tabs: gr.Tabs(selected="train")} if going else {}),
+            shared.secret: asker.secret,
+            told: privacy(shared.profile, asker.locale),
+            watch: gr.update(interactive=True),
+        }
 
-    outputs = [shared.secret, shared.run_id, shared.last_run, shared.run_changed, shared.locale,
-               told]  # fmt: skip
-    app.load(
-        opened,
-        [shared.secret, shared.last_run],
-        outputs,
-        show_progress="hidden",
-        api_visibility="private",
-    )
+    outputs = [
+        shared.secret, shared.run_id, shared.last_run, shared.run_changed, shared.tabs, told,
+        watch,
+    ]  # fmt: skip
+    on(shared, app.load, opened, [shared.last_run], outputs)
     shared.last_run.change(None, shared.last_run, None, js=NAME_RUN_JS)
+    shared.tabs.change(None, js=TOP_JS)
 
 
-# the address names the run too, so that a bookmark or a signed-in visitor's other device finds it
+# the address names the run too, so that a bookmark or a signed-in visitor's other device finds it;
+# what it names when the page is opened is asked for before what the browser remembers
 NAME_RUN_JS = """(id) => {
-  if (!id && !window.dittoNamed) return;  // the empty value of a page that is still loading
+  const url = new URL(window.location), loading = !window.dittoNamed;
+  if (!id && loading) return;  // the empty value of a page that is still loading
+  if (!loading && id) document.body.scrollIntoView();
   window.dittoNamed = true;
-  const url = new URL(window.location);
+  if (id) document.documentElement.dataset.start = "own";
+  if (loading && url.searchParams.has("run")) return;
   id ? url.searchParams.set("run", id) : url.searchParams.delete("run");
   window.history.replaceState(null, "", url);
 }"""
+# a step begins at its top, wherever the one before it was left; a run that begins does too
+TOP_JS = """() => document.body.scrollIntoView()"""
 
 
 def launch_options(profile: Profile) -> dict[str, Any]:
@@ -159,8 +168,9 @@ def launch_options(profile: Profile) -> dict[str, Any]:
         "css_paths": CSS,
         "i18n": i18n(),
         "run_history": False,
-        "footer_links": ["api", "settings"],
+        "footer_links": ["api"],  # its settings know one language half and offer what is not ours
         "max_file_size": profile.max_upload_bytes,
+        "max_threads": THREADS,
         "allowed_paths": [],
         "enable_monitoring": False,
         "ssr_mode": False,
@@ -168,7 +178,13 @@ def launch_options(profile: Profile) -> dict[str, Any]:
         "mcp_server": False,
         "state_session_capacity": 500,
         "app_kwargs": {
-            "middleware": [closed_files(), nearest_language()],
+            "middleware": [
+                closed_files(),
+                *capped_uploads(profile),
+                capped_bodies(profile),
+                content_policy(),
+                *nearest_language(),
+            ],
             "routes": download_routes(),
         },
     }
@@ -176,8 +192,12 @@ def launch_options(profile: Profile) -> dict[str, Any]:
 
 def serve(host: str | None = None, port: int | None = None, profile: Profile | None = None) -> None:
     """Serve the app until it is stopped; default address Gradio's own, as a Space wants it."""
-    profile = profile or load_profile(os.environ.get("DITTO_HUB_PROFILE") or "own")
+    profile = profile or choose_first(load_profile(os.environ.get("DITTO_HUB_PROFILE") or "own"))
+    decide_token(profile, bool(os.environ.get("OAUTH_CLIENT_ID")))
+    if profile.name != "own":
+        forget_machine_token()
     prepare(profile)  # what leases of a GPU find there has to be there before the launch
     app = build_app(profile)
-    app.queue(max_size=profile.queue_size, default_concurrency_limit=SIDE_BY_SIDE)
+    app.queue(max_size=profile.queue_size, default_concurrency_limit=SIDE_BY_SIDE, api_open=False)
+    app._queue.sleep_when_free = QUEUE_LOOKS_EVERY_S  # Gradio 6.31 has no setting for it
     app.launch(server_name=host, server_port=port, **launch_options(profile))

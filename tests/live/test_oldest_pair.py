@@ -10,8 +10,8 @@ from hub_server import Hub
 from publish_fixtures import base_folder, hub, made, quick, run, server, token
 from publishing import on_pocket, send
 
-from ditto_hub.hub.card_sections import OLDEST_LOADED
-from ditto_hub.runs import Run
+from ditto_hub.hub.publishing.card_sections import OLDEST_LOADED
+from ditto_hub.runs.folder import Run
 
 pytestmark = pytest.mark.usefixtures("quick")
 

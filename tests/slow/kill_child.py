@@ -19,11 +19,13 @@ from typing import Any
 
 import torch
 
-from ditto_hub import runs
-from ditto_hub.algorithm import loop, policy, selection, update, warm_start
-from ditto_hub.backends import base
+from ditto_hub.backends import driver as base
 from ditto_hub.backends.local import LocalBackend
+from ditto_hub.ditto import loop, selection, update, warm_start
+from ditto_hub.engine import fast as policy
 from ditto_hub.events import Event, StageFinished
+from ditto_hub.runs import folder as runs
+from ditto_hub.tokens import NOBODY
 
 
 def die(*_: Any, **__: Any) -> None:
@@ -89,11 +91,11 @@ def stage_ended(_: object, event: Event) -> bool:
 
 PLACES: dict[str, Callable[[int], None]] = {
     "in the middle of a write": half_written,
-    "in the middle of sampling": before(policy.Policy, "_next_logits"),
+    "in the middle of sampling": before(policy.FastEngine, "_next_logits"),
     "in the middle of an update, after its backward pass": after(
-        update.UpdateTrainer, "training_step"
+        policy.FastEngine, "backward", lambda *a: a[3] is None
     ),
-    "in an update, between two steps": before(update, "pair_batch"),
+    "in an update, between two steps": before(update, "PreferenceLoss"),
     "in the warm start, after its backward pass": before(torch.nn.utils, "clip_grad_norm_"),
     "after a stage, before its state is saved": after(base.Driver, "_put", stage_ended),
     "while saving the state": before(os, "replace", to("state.safetensors")),
@@ -118,7 +120,7 @@ def drive(job: dict[str, Any]) -> None:
         name, n = job["place"]
         PLACES[name](n)
     run = runs.Run.load(job["run"])
-    for _ in LocalBackend("cpu", job["save_every_s"]).drive(run):
+    for _ in LocalBackend("cpu", job["save_every_s"]).drive(run, token=NOBODY):
         pass
 
 

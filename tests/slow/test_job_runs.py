@@ -13,12 +13,13 @@ from tiny_runs import TINY, made
 
 from ditto_hub import api
 from ditto_hub import events as ev
-from ditto_hub.backends.job import JobBackend, Watch
-from ditto_hub.backends.job_order import PACKAGES, JobPlan
+from ditto_hub.backends.jobs.job import JobBackend, Watch
+from ditto_hub.backends.jobs.order import PACKAGES, JobPlan
 from ditto_hub.config import RunConfig
 from ditto_hub.hub import bounds
-from ditto_hub.hub.jobs import HubDesk
-from ditto_hub.runs import Run
+from ditto_hub.hub.job_client import HubDesk
+from ditto_hub.runs.folder import Run
+from ditto_hub.tokens import NOBODY
 
 pytestmark = [
     # huggingface_hub asks httpx2 in words that it has retired
@@ -51,13 +52,15 @@ def test_a_killed_job_resumes_to_a_local_runs_bytes(
     """By SIGKILL in an update, then resumed in a new job: every weight and sample is the same."""
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.endpoint)
     token = next(name for name, t in hub.state.tokens.items() if t.user == "alice")
-    run = api.create_run("example:harbor", "pocket", config(), output=tmp_path / "run")
+    run = api.create_run(
+        "example:harbor", "pocket", config(), output=tmp_path / "run", token=NOBODY
+    )
     hub.kill_at = ('"stage": "update", "round": 1, "step": 2', 1)
     backend = JobBackend(HubDesk(token), PLAN, Watch(poll_s=0.3))
     first = list(api.drive(run, backend=backend, token=token))
     log = [line for job in hub.jobs.values() for _, line in job.lines]
     assert isinstance(first[-1], ev.RunPaused), log[-20:]
-    assert "exit -9" in first[-1].reason
+    assert "exit -9" in str(first[-1].reason)
     assert Run.load(run.folder).candidates() == ["round-1", "sft"]
     second = list(api.drive(run, backend=backend, token=token))
     assert isinstance(second[-1], ev.RunFinished)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tiny_runs import made, tiny_run
 
-from ditto_hub.runs import Run
+from ditto_hub.runs.folder import Run
 
 CHILD = Path(__file__).with_name("kill_child.py")
 # Place -> which of its occurrences in a run. Only the last is tried with a state saved each stage.

@@ -14,7 +14,8 @@ from tiny_runs import made
 from ditto_hub import api
 from ditto_hub import events as ev
 from ditto_hub.config import RunConfig, preset
-from ditto_hub.runs import Run
+from ditto_hub.runs.folder import Run
+from ditto_hub.tokens import NOBODY
 
 CAP_S = 20
 # pocket's own settings, fewer of each: about half a minute on a core
@@ -65,7 +66,9 @@ def config() -> RunConfig:
 
 def created(folder: Path) -> Run:
     """Return a new run on the embedded model."""
-    return api.create_run("example:harbor", "pocket", config(), output=folder, owner=OWNER)
+    return api.create_run(
+        "example:harbor", "pocket", config(), output=folder, owner=OWNER, token=NOBODY
+    )
 
 
 def results(run: Run) -> dict[str, bytes]:

@@ -10,22 +10,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from browser import ADVICE, find
 from hub_server import Hub
 from oidc import Oidc
-from pages import PATIENCE_MS, App, Watch, new_visitor
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Start the browser once."""
-    path = find()
-    assert path, ADVICE
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path)
-        yield browser
-        browser.close()
+from pages import PATIENCE_MS, App, Watch, new_visitor, signed_env
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 
 @pytest.fixture(scope="module")
@@ -54,18 +42,7 @@ def oidc(hub: Hub) -> Iterator[Oidc]:
 @pytest.fixture(scope="module")
 def signed_app(tmp_path_factory: pytest.TempPathFactory, hub: Hub, oidc: Oidc) -> Iterator[App]:
     """Run the app as a Space does: signing in set up, the Hub is the local one."""
-    env = {
-        "SYSTEM": "spaces",
-        "SPACE_ID": "alice/ditto",
-        "OAUTH_CLIENT_ID": "client",
-        "OAUTH_CLIENT_SECRET": "not much of a secret",
-        "OAUTH_SCOPES": "openid profile contribute-repos",
-        "OPENID_PROVIDER_URL": oidc.url,
-        "HF_ENDPOINT": hub.endpoint,
-        "HF_HUB_DISABLE_XET": "1",
-        "DITTO_HUB_PROFILE": "cpu",
-    }
-    running = App(tmp_path_factory.mktemp("signed") / "home", env).start()
+    running = App(tmp_path_factory.mktemp("signed") / "home", signed_env(hub, oidc)).start()
     yield running
     running.stop()
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, Request
 
 from ditto_hub import api
 from ditto_hub.config import preset
-from ditto_hub.runs import Run, hash_owner, to_json_bytes
+from ditto_hub.runs.folder import Run, hash_owner, to_json_bytes
 
 # Enough for six candidates' worth of buttons, and texts short enough to be written in seconds.
 SETTINGS = (

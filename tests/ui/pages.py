@@ -14,6 +14,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from hub_server import Hub
+from oidc import Oidc
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from ditto_hub.pocket import voice_path
@@ -34,15 +36,20 @@ class App:
     Args:
         home: its `$DITTO_HUB_HOME`, which outlives a restart.
         env: more of its environment.
+        script: what serves it.
     """
 
-    def __init__(self, home: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, home: Path, env: dict[str, str] | None = None, script: str = "app.py"
+    ) -> None:
         self.home = home
+        self.script = script
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = home.with_suffix(".log")
         self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("HF_TOKEN", "OAUTH_"))},
+            "PYTHONPATH": str(ROOT),
             "DITTO_HUB_HOME": str(home),
             "GRADIO_SERVER_NAME": "127.0.0.1",
             "GRADIO_SERVER_PORT": str(self.port),
@@ -59,7 +66,7 @@ class App:
         """Start it and wait until it answers."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "app.py"], cwd=ROOT, env=self.env, stdout=log, stderr=log
+                [sys.executable, self.script], cwd=ROOT, env=self.env, stdout=log, stderr=log
             )
         until = time.monotonic() + PATIENCE_MS / 1000
         while time.monotonic() < until:
@@ -75,6 +82,21 @@ class App:
         """Stop it, at once if `kill`."""
         (self.process.kill if kill else self.process.terminate)()
         self.process.wait(20)
+
+
+def signed_env(hub: Hub, oidc: Oidc) -> dict[str, str]:
+    """Return the environment of a Space where signing in is set up and the Hub is a local one."""
+    return {
+        "SYSTEM": "spaces",
+        "SPACE_ID": "alice/ditto",
+        "OAUTH_CLIENT_ID": "client",
+        "OAUTH_CLIENT_SECRET": "not much of a secret",
+        "OAUTH_SCOPES": "openid profile contribute-repos",
+        "OPENID_PROVIDER_URL": oidc.url,
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HUB_DISABLE_XET": "1",
+        "DITTO_HUB_PROFILE": "cpu",
+    }
 
 
 def free_port() -> int:
@@ -144,7 +166,9 @@ def go_to(page: Page, step: str) -> None:
 
 
 def set_dials(page: Page, values: dict[str, str]) -> None:
-    """Put settings into the form in front."""
+    """Put settings into the form, opening its fold."""
+    if not page.locator("#train-preset").is_visible():
+        page.click("#train-advanced > button")
     for name, value in values.items():
         field = page.locator(f"#train-{name} input")
         field.fill(value)

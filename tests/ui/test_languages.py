@@ -9,7 +9,7 @@ import pytest
 from pages import App, go_to
 from playwright.sync_api import Page, expect
 
-from ditto_hub.ui.words import say, tell
+from ditto_hub.words import say
 
 MARK = re.compile(r"__i18n__|translation_metadata")
 
@@ -29,7 +29,7 @@ def test_the_page_speaks_the_visitors_language(
         "#imports-file input[type=file]",
         {"name": "a.csv", "mimeType": "text/csv", "buffer": b" "},
     )
-    told = tell("a.csv is empty.", locale)
+    told = say("files.empty.what", locale, name="a.csv")
     expect(page.locator("#imports-message")).to_contain_text(told)
     assert page.locator("html").get_attribute("lang") in (locale, browser_language[:2])
 
@@ -40,5 +40,5 @@ def test_no_step_shows_an_untranslated_mark(app: App, visit: Callable[..., Page]
     for step in ("show", "train", "compare", "publish", "runs"):
         go_to(page, step)
         if step == "train":
-            expect(page.locator("#train-base-note")).to_contain_text("內附")
+            expect(page.locator("#train-base")).to_contain_text("內附")
         assert not MARK.search(page.inner_text("body")), step

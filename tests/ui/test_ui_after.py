@@ -1,10 +1,11 @@
-"""After training, in a browser: compare, vote, choose another round, publish, try, take home."""
+"""After training, in a browser: chat, compare, vote, choose another round, publish, take home."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -19,7 +20,8 @@ from oidc import Oidc
 from pages import DESKTOP, PATIENCE_MS, PHONE, App, Watch, go_to, screenshot
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from ditto_hub.runs import Run
+from ditto_hub.runs.folder import Run
+from ditto_hub.words import text_from_json, told
 
 PROMPT = "Write a note to the band to move the raffle to Monday."
 LOAD = """
@@ -70,7 +72,13 @@ def sign_in(page: Page, app: App, oidc: Oidc, run: Run) -> None:
     page.goto(f"{app.url}/?run={run.record.id}")
     expect(page.locator("#app-sign-in")).to_contain_text("alice")
     go_to(page, "compare")
-    expect(page.locator("#compare-prompt")).to_be_visible()
+    expect(page.locator("#try-message")).to_be_visible()
+
+
+def look_at(page: Page, tab: str) -> None:
+    """Go to a part of Try: chat, side, vote or report."""
+    go_to(page, "compare")
+    page.click(f"#try-tab-{tab}-button")
 
 
 def test_methods_stand_side_by_side_under_their_names(
@@ -78,6 +86,7 @@ def test_methods_stand_side_by_side_under_their_names(
 ) -> None:
     """Base, few-shot, one's own prompt, SFT and a round, each text under its method's name."""
     page = alice[0]
+    look_at(page, "side")
     page.fill("#compare-prompt textarea", PROMPT)
     page.check("#compare-methods label:has-text('Your own prompt') input")
     page.check("#compare-methods label:has-text('round 2') input")
@@ -96,6 +105,7 @@ def test_a_vote_is_blind_and_a_second_click_is_none(
 ) -> None:
     """No method is named while voting; keys vote; a double click casts one vote; all is kept."""
     page, run, _ = alice
+    look_at(page, "vote")
     for name in ("round 1", "round 2", "SFT, continued"):
         page.check(f"#compare-vote-methods label:has-text('{name}') input")
     page.dblclick("#compare-vote-begin")
@@ -121,7 +131,7 @@ def test_a_vote_goes_on_after_a_reload_and_is_counted(
     """The third question is asked again; stopping counts, with n, interval and a sentence."""
     page, run, _ = alice
     page.goto(f"{signed_app.url}/?run={run.record.id}")
-    go_to(page, "compare")
+    look_at(page, "vote")
     expect(page.locator("#compare-ballot .d-ballot-head")).to_contain_text("Vote 3 of")
     page.click("#compare-vote-stop")
     tally = page.locator("#compare-tally")
@@ -130,7 +140,7 @@ def test_a_vote_goes_on_after_a_reload_and_is_counted(
     expect(tally).to_contain_text("The sample is small.")
     kept = json.loads((run.folder / "evaluation" / "person.json").read_text("utf-8"))
     assert (kept["judge"], kept["complete"]) == ("person", True)
-    assert kept["notes"][-1].startswith("The person stopped after 2 of")
+    assert told(text_from_json(kept["notes"][-1])).startswith("The person stopped after 2 of")
 
 
 def test_what_was_not_measured_is_said_and_can_be_measured(
@@ -138,6 +148,7 @@ def test_what_was_not_measured_is_said_and_can_be_measured(
 ) -> None:
     """ "Not evaluated" stands there until Measure has judged; then plot, table and words do."""
     page = alice[0]
+    look_at(page, "report")
     report = page.locator("#compare-report")
     expect(report).to_contain_text("Not evaluated")
     page.fill("#compare-measure-prompts textarea", f"{PROMPT}\nWrite a note about the workshop.")
@@ -150,6 +161,7 @@ def test_what_was_not_measured_is_said_and_can_be_measured(
 def test_another_round_becomes_the_adapter(alice: tuple[Page, Run, BrowserContext]) -> None:
     """The chosen round's weights are in adapter/, and its card says that the author picked it."""
     page, run, _ = alice
+    look_at(page, "chat")
     page.check("#compare-candidate label:has-text('round 1') input")
     page.dblclick("#compare-choose")
     expect(page.locator("#compare-chosen")).to_contain_text("DITTO, round 1")
@@ -168,8 +180,9 @@ def test_a_failed_push_says_why_and_is_tried_again(
     page = alice[0]
     page.click("#compare-next")
     expect(page.locator("#publish-account")).to_contain_text("Signed in as alice")
+    expect(page.locator("#publish-sign-in")).to_be_hidden()
+    expect(page.locator("#publish-start")).to_have_class(re.compile("primary"))
     page.fill("#publish-name :is(input, textarea)", "my-voice")
-    page.click("#publish-card-box button")
     expect(page.locator("#publish-card")).to_contain_text("my-voice")
     expect(page.locator("#publish-card")).to_contain_text("How to load it")
     assert not page.is_checked("#publish-include-demos input")
@@ -187,6 +200,8 @@ def test_a_failed_push_says_why_and_is_tried_again(
     expect(receipt).to_contain_text("passed")
     expect(receipt).to_contain_text("private")
     expect(page.locator("#publish-snippet")).to_contain_text("alice/my-voice")
+    expect(page.locator("#publish-share textarea")).to_have_value(re.compile("/alice/my-voice$"))
+    expect(receipt.locator("a").last).to_have_attribute("href", re.compile("/settings$"))
     repo = hub.state.repos["model", "alice/my-voice"]
     assert repo.private
     assert "demonstrations.jsonl" not in repo.head.files
@@ -213,13 +228,28 @@ def test_the_chat_shows_what_is_written_as_it_is(
 ) -> None:
     """A message with markup stays text, and an answer follows it."""
     page = alice[0]
-    field = page.locator("#publish-message :is(input, textarea)")
+    look_at(page, "chat")
+    field = page.locator("#try-message :is(input, textarea)")
     field.fill("Write <img src=x onerror=alert(1)> a note. ${1+1}")
-    page.dblclick("#publish-send")
-    chat = page.locator("#publish-chat")
+    page.dblclick("#try-send")
+    chat = page.locator("#try-chat")
     expect(chat.locator(".bot").last).to_be_visible()
+    expect(page.locator("#try-others")).to_be_hidden()
     expect(chat).to_contain_text("<img src=x onerror=alert(1)>")
     expect(field).to_have_value("")
+
+
+def test_the_baselines_answer_the_same_message_at_a_switch(
+    alice: tuple[Page, Run, BrowserContext],
+) -> None:
+    """Beside the chat stand the base model and few-shot prompting, each under its name."""
+    page = alice[0]
+    page.check("#try-beside input")
+    page.fill("#try-message :is(input, textarea)", PROMPT)
+    page.click("#try-send")
+    heads = page.locator("#try-others h4")
+    expect(heads).to_have_text(["Base model (zero-shot)", "Few-shot: your examples in its prompt"])
+    screenshot(page, "try-1280-light")
 
 
 def test_a_lost_sign_in_loses_nothing(
@@ -271,6 +301,9 @@ def test_a_visitor_without_an_account_takes_the_adapter_home(
     page = visit(f"{app.url}/?run={run.record.id}", context=first.context)
     go_to(page, "publish")
     expect(page.locator("#publish-account")).to_contain_text("hf auth login")
+    expect(page.locator("#publish-download")).to_have_class(re.compile("primary"))
+    expect(page.locator("#publish-start")).not_to_have_class(re.compile("primary"))
+    expect(page.locator("#publish-card")).to_contain_text("which is not on the Hub")
     with page.expect_download() as download:
         page.click("#publish-download")
     home = tmp_path / "home"
@@ -284,9 +317,10 @@ def test_a_visitor_without_an_account_takes_the_adapter_home(
     assert done.stdout.strip()
 
     stranger = visit(f"{app.url}/?run={run.record.id}")
+    expect(stranger.locator("#runs-note")).to_contain_text("is not here for you")
     go_to(stranger, "publish")
     expect(stranger.locator("#publish-note")).to_contain_text("Nothing to publish yet")
     go_to(stranger, "compare")
-    expect(stranger.locator("#compare-note")).to_contain_text("Nothing to compare yet")
+    expect(stranger.locator("#compare-note")).to_contain_text("Nothing to try yet")
     answer = stranger.request.get(f"{app.url}/ditto/runs/{run.record.id}/adapter.zip")
     assert answer.status == 404

@@ -73,14 +73,20 @@ def test_typed_demonstrations_become_an_adapter(first: First, app: App) -> None:
     page = first.page
     expect(page.locator("#train-scores")).to_contain_text("kept as the adapter")
     assert [p.name for p in (app.home / "runs").iterdir()] == [first.run_id]
+    expect(page.locator("#train-verdict")).to_contain_text("Kept: ")
+    assert page.locator("#train-charts details").get_attribute("open") is None
     screenshot(page, "train-finished-1280-light")
 
 
 def test_the_page_shows_what_was_written_before_and_after(first: First) -> None:
-    """For one demonstration: what was shown, the base, the warm start, each round."""
+    """For one demonstration: what was shown, the base beside the last round, others by slider."""
     voices = first.page.locator("#train-voices")
-    for words in ("What you showed", "Before training", "After the warm start", "After round 2"):
+    for words in ("What you showed", "Before training", "After round 2"):
         expect(voices).to_contain_text(words)
+    slider = first.page.locator("#train-at input[type=number]")
+    slider.fill("1")
+    slider.blur()
+    expect(voices).to_contain_text("After the warm start")
     expect(voices).to_contain_text(PAIRS[0][1].splitlines()[0])
 
 
@@ -88,7 +94,8 @@ def test_what_came_out_can_be_compared_and_voted_on(first: First) -> None:
     """The page that watched the run offers its candidates, not what there was when it opened."""
     page = first.page
     go_to(page, "compare")
-    for group in ("#compare-methods", "#compare-vote-methods"):
+    for tab, group in (("side", "#compare-methods"), ("vote", "#compare-vote-methods")):
+        page.click(f"#try-tab-{tab}-button")
         expect(page.locator(group)).to_contain_text("DITTO, round 2")
         expect(page.locator(f"{group} label:has-text('kept') input")).to_be_checked()
 
@@ -129,6 +136,7 @@ def test_another_visitor_is_not_shown_the_run(
 ) -> None:
     """With the run's id in the address, another browser sees neither the run nor its texts."""
     page = visit(f"{app.url}/?run={first.run_id}")
+    expect(page.locator("#runs-note")).to_contain_text("is not here for you")
     go_to(page, "train")
     expect(page.locator("#train-start")).to_be_visible()
     go_to(page, "runs")
@@ -176,7 +184,9 @@ def test_another_visitor_gets_no_file(first: First, app: App, path: str, secret:
 
 def _call(url: str, fn_index: int, data: list[Any], session: str) -> str:
     """Call a handler as the page's own script would and return all that comes back."""
-    body = json.dumps({"data": data, "fn_index": fn_index, "session_hash": session}).encode()
+    pressed = {"run": data[0] if data else "", "step": "train"}
+    event = {"fn_index": fn_index, "session_hash": session, "event_data": pressed}
+    body = json.dumps({"data": data, **event}).encode()
     request = urllib.request.Request(
         f"{url}/gradio_api/queue/join", body, {"content-type": "application/json"}
     )

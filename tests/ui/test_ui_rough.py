@@ -68,7 +68,7 @@ def test_cancelled_killed_and_resumed(app: App, visit: Callable[..., Page]) -> N
     app.start()
     page.reload()
     go_to(page, "train")
-    expect(status).to_contain_text("The server stopped while it worked")
+    expect(status).to_contain_text("The server stopped during this run")
     page.click("#train-resume")
     expect(status).to_contain_text("step")
     page.click("#train-cancel")
@@ -85,7 +85,8 @@ def test_a_base_model_that_cannot_be_used_trains_no_other(
     expect(page.locator("#show-checks")).to_contain_text(f"{len(PAIRS)} demonstrations")
     page.click("#show-next")
     set_dials(page, TINY)
-    for name, why in (("nobody/no-such-model", "nobody/no-such-model"), ("no id", "no model id")):
+    bad = (("nobody/no-such-model", "nobody/no-such-model"), ("no id", "not a model id"))
+    for name, why in bad:
         other.fill(name)
         page.click("#train-start")
         expect(page.locator("#train-note")).to_contain_text(why)

@@ -1,0 +1,1 @@
+"""Hub Jobs: a run on hardware rented in the user's account."""

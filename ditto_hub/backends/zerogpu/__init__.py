@@ -1,0 +1,1 @@
+"""ZeroGPU: a run in bounded leases."""

@@ -1,0 +1,1 @@
+"""Demonstrations: reading them from files, checking them, advice on them."""

@@ -1,0 +1,1 @@
+"""Tokens through a model: sampling, scoring, gradients, weights. Knows nothing of DITTO."""

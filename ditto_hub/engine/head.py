@@ -1,0 +1,147 @@
+"""Log-probabilities of the tokens that count, without the logits of all the others.
+
+A prompt's and the padding's positions are never projected to the vocabulary, and no (N, V) logits
+outlive their chunk: the gradient at the hidden states is linear in what is owed to each token's
+log-probability, so it is computed where the logits are (the idea is Liger Kernel's,
+arXiv 2410.10989). What a family does to its logits beside the projection (a scale, a soft cap) is
+read from its configuration and checked against the model itself once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+SMALL = 2**24  # logits that autograd may keep: below this a plain projection is faster
+CHUNK = {"cpu": 2**22, "cuda": 2**27}  # logits at a time
+CLOSE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+PROBE = (1, 2, 3, 5)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Hold padded rows, and where the tokens that count are.
+
+    Args:
+        inputs: what the decoder is called with: input_ids (R, L), a mask, positions.
+        place: (N,) positions in the flat (R * L) hidden states that predict a token that counts.
+        targets: (N,) those tokens.
+        owner: (N,) each one's row.
+        rows: R.
+    """
+
+    inputs: dict[str, Any]
+    place: torch.Tensor
+    targets: torch.Tensor
+    owner: torch.Tensor
+    rows: int
+
+
+class Head:
+    """A causal language model as hidden states and a projection.
+
+    Args:
+        model: without an adapter on its head.
+    """
+
+    def __init__(self, model: Any) -> None:
+        text = model.config.get_text_config()
+        self.model = model
+        self.cap: float | None = getattr(text, "final_logit_softcapping", None)
+        self.scale = _scale(text)
+        self.whole = not self._is_exact()
+
+    def log_probs(self, batch: Batch) -> torch.Tensor:
+        """Return (R,) log-probabilities, summed over the tokens of each row that count."""
+        if self.whole:
+            logits = self.model(**batch.inputs).logits.flatten(0, 1).index_select(0, batch.place)
+            of_token = _pick(logits.float(), batch.targets)
+        else:
+            hidden = self.model.base_model(**batch.inputs).last_hidden_state
+            of_token = self.of_tokens(
+                hidden.flatten(0, 1).index_select(0, batch.place), batch.targets
+            )
+        wide = torch.float32 if of_token.device.type == "mps" else torch.float64
+        summed = torch.zeros(batch.rows, dtype=wide, device=of_token.device)
+        return summed.index_add(0, batch.owner, of_token.to(wide))
+
+    def of_tokens(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return (N,) float32 log-probabilities of tokens after hidden states, (N, D)."""
+        head = self.model.get_output_embeddings()
+        size = head.weight.shape[0]
+        if len(hidden) * size <= SMALL:
+            return _pick(self._shaped(head(hidden)), targets)
+        rows = max(1, CHUNK.get(hidden.device.type, CHUNK["cpu"]) // size)
+        found: torch.Tensor = _Chunked.apply(self, hidden, targets, rows)  # type: ignore[no-untyped-call]
+        return found
+
+    def _shaped(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return float32 logits as the family shapes them."""
+        logits = logits.float()
+        if self.scale != 1:
+            logits = logits * self.scale
+        return self.cap * torch.tanh(logits / self.cap) if self.cap else logits
+
+    @torch.no_grad()
+    def _is_exact(self) -> bool:
+        """Tell whether this gives the model's own logits; where not, the model's are used."""
+        head = self.model.get_output_embeddings()
+        if not isinstance(head, torch.nn.Linear) or head.weight.is_meta:
+            return head is not None and head.weight.is_meta
+        ids = torch.tensor([PROBE], device=self.model.device) % head.weight.shape[0]
+        given = {"input_ids": ids, "use_cache": False}
+        try:
+            own = self.model(**given).logits[0].float()
+            ours = self._shaped(head(self.model.base_model(**given).last_hidden_state[0]))
+        except (AttributeError, TypeError, RuntimeError):
+            return False
+        within = CLOSE.get(head.weight.dtype, 5e-2) * max(1.0, float(own.abs().max()))
+        return own.shape == ours.shape and bool((own - ours).abs().max() <= within)
+
+
+class _Chunked(torch.autograd.Function):
+    """Project, pick and forget, some rows at a time; the gradient is made where the logits are."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, head: Head, hidden: torch.Tensor, targets: torch.Tensor, rows: int
+    ) -> torch.Tensor:
+        """Return (N,) log-probabilities; keep (N, D) gradients where they are asked for."""
+        projection = head.model.get_output_embeddings()
+        found, kept = [], []
+        for h, target in zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True):  # type: ignore[no-untyped-call]
+            logits = head._shaped(projection(h))
+            log_probs = logits.log_softmax(-1)
+            found.append(log_probs.gather(1, target[:, None])[:, 0])
+            if ctx.needs_input_grad[1]:
+                slope = log_probs.exp_().neg_()
+                slope.scatter_add_(1, target[:, None], torch.ones_like(found[-1])[:, None])
+                if head.cap:
+                    slope *= 1 - (logits / head.cap) ** 2
+                if head.scale != 1:
+                    slope *= head.scale
+                kept.append(slope.to(h.dtype) @ projection.weight)
+        if kept:
+            ctx.save_for_backward(torch.cat(kept))
+        return torch.cat(found)
+
+    @staticmethod
+    def backward(ctx: Any, *owed: torch.Tensor) -> tuple[None, torch.Tensor, None, None]:
+        """Return what the hidden states are owed."""
+        (slopes,) = ctx.saved_tensors
+        return None, slopes * owed[0][:, None].to(slopes.dtype), None, None
+
+
+def _pick(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return -torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+
+
+def _scale(text: Any) -> float:
+    """Return what a family multiplies its logits by before its soft cap."""
+    for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
+        if getattr(text, name, None) is not None:
+            return float(getattr(text, name))
+    scaling = getattr(text, "logits_scaling", None)
+    return 1.0 if scaling is None else 1 / float(scaling)

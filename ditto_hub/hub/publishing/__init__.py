@@ -1,0 +1,1 @@
+"""Publishing an adapter: bundle, card, commit, load-back, receipt."""

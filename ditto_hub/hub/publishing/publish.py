@@ -1,0 +1,350 @@
+"""Put a run's adapter into the user's own repo, with its card, and prove that it loads from there.
+
+Order: everything that can be refused is refused before the first write; the repo is private until
+all is in it and checked; one commit brings it there; a second call finishes or finds it done.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ditto_hub.errors import ConfigError, HubError
+from ditto_hub.hub.client import HubClient, require_repo_id
+from ditto_hub.hub.publishing import bundle as bundles
+from ditto_hub.hub.publishing.bases import POCKET_NAME, Base, draft_base, look_at_base
+from ditto_hub.hub.publishing.bundle import AdapterFiles, Bundle
+from ditto_hub.hub.publishing.card import render_card
+from ditto_hub.hub.publishing.card_sections import adapter_code
+from ditto_hub.hub.publishing.card_subject import NOBODY_YET, CardSubject, DemoFacts, Sample
+from ditto_hub.hub.publishing.loadback import (
+    LoadBack,
+    LoadBackQuestion,
+    check_load_back,
+    require_known,
+)
+from ditto_hub.hub.publishing.options import PublishOptions, PublishStep
+from ditto_hub.hub.publishing.plot import plot_candidates
+from ditto_hub.hub.publishing.receipt import Receipt, list_files
+from ditto_hub.hub.targets import examine, put, require_alive, resolve_repo_id
+from ditto_hub.runs import results
+from ditto_hub.runs.folder import Run
+from ditto_hub.runs.results import Evaluation
+from ditto_hub.runs.storage import to_json_bytes
+from ditto_hub.tokens import Token
+from ditto_hub.words import Message, Text
+
+SAMPLES_SHOWN = 3
+
+
+def publish(
+    run: Run, repo_id: str, *, token: Token | str, options: PublishOptions | None = None
+) -> Receipt:
+    """Publish a run's adapter.
+
+    Args:
+        repo_id: USER/NAME, or NAME in the user's own namespace.
+        token: of the user.
+
+    Raises:
+        RunError: the run has no whole adapter, or its record was damaged.
+        ConfigError: an option does not fit.
+        BaseModelError: the base model is gone or closed to this user.
+        HubError: the Hub refused or could not be reached; another call goes on from there.
+    """
+    steps = publish_steps(run, repo_id, token=token, options=options)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            receipt: Receipt = end.value
+            return receipt
+
+
+def publish_steps(
+    run: Run, repo_id: str, *, token: Token | str, options: PublishOptions | None = None
+) -> Generator[PublishStep, None, Receipt]:
+    """Do what `publish` does, saying each step before it is taken; the receipt is returned."""
+    options = options or PublishOptions()
+    require_known(options.load_back)
+    require_repo_id(repo_id)
+    yield PublishStep("read", Message("hub.step_read", run_id=run.record.id))
+    source = read_source(run, options)
+    named = repo_id if "/" in repo_id else f"{NOBODY_YET}/{repo_id}"
+    draft = build(source, named, draft_base(source.run, source.base_id, named), options)
+    if options.dry_run is not None:
+        bundles.write_folder(draft.bundle, options.dry_run)
+        return _receipt(draft, source, options, folder=options.dry_run)
+    return (yield from _publish_online(source, repo_id, draft, options, token))
+
+
+def _publish_online(
+    source: Source, repo_id: str, draft: Draft, options: PublishOptions, token: Token | str
+) -> Generator[PublishStep, None, Receipt]:
+    client = HubClient(token, options.endpoint)
+    yield PublishStep("token", Message("hub.step_token"))
+    account = client.who()
+    notices: list[Text] = list(require_alive(account))
+    repo_id = resolve_repo_id(repo_id, account)
+    if source.pocket and repo_id.endswith(f"/{POCKET_NAME}"):
+        raise HubError("hub.name_reserved_for_base", repo_id=repo_id)
+    yield PublishStep("repo", Message("hub.step_repo", repo_id=repo_id))
+    target = examine(client, repo_id, draft.bundle, options.public)
+    yield PublishStep("base", Message("hub.step_base"))
+    base = look_at_base(client, source.run, source.base_id, repo_id)
+    base_target = None
+    if source.pocket:
+        base_target = examine(client, base.id, base.bundle, public=True)
+    # from here on things are written
+    if base_target is not None:
+        yield PublishStep("upload-base", Message("hub.step_upload_base", base_id=base.id))
+        base = replace(base, revision=put(client, base_target, base.bundle, "Add pocket")[0])
+    draft = build(source, repo_id, base, options)
+    count = len(draft.bundle)
+    yield PublishStep("upload", Message("hub.step_upload", count=count, repo_id=repo_id))
+    message = f"Add {source.adapter.candidate} of run {run_id(source)}"
+    commit, made = put(client, target, draft.bundle, message)
+    yield PublishStep("load-back", Message("hub.step_load_back"))
+    load_back = _check(client, source, base, repo_id, commit, options)
+    private = True
+    if options.public and load_back.status != "failed":
+        yield PublishStep("visibility", Message("hub.step_visibility"))
+        for one in filter(None, (base_target, target)):
+            if one.remote is None or one.remote.private:
+                client.make_public(one.repo_id)
+        private = False
+    elif options.public:
+        private = target.remote is None or target.remote.private
+        notices.append(Message("hub.check_failed_stays_private"))
+    notices += [*target.notices, *(base_target.notices if base_target else ()), *base.notices]
+    return _receipt(
+        draft, source, options,
+        url=f"{client.endpoint}/{repo_id}", commit=commit, up_to_date=not made, private=private,
+        load_back=load_back, notices=notices,
+        base_url=f"{client.endpoint}/{base.id}" if source.pocket else "",
+    )  # fmt: skip
+
+
+# ---- what is read from the run -----------------------------------------------------------------
+
+
+LONGEST_NAME = 80  # characters; with somebody's name before it the Hub takes 96
+
+
+@dataclass(frozen=True)
+class Source:
+    """Hold what of a run is published."""
+
+    run: Run
+    adapter: AdapterFiles
+    demos: DemoFacts
+    evaluations: tuple[Evaluation, ...]
+    base_id: str
+
+    @property
+    def pocket(self) -> bool:
+        """The base is the embedded model, which is published along."""
+        return self.base_id == "pocket"
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Hold a repo's content with what its card was made from."""
+
+    bundle: Bundle
+    subject: CardSubject
+    card: str
+    notices: tuple[Text, ...]
+
+
+def run_id(source: Source) -> str:
+    """Return the id of the run."""
+    return source.run.record.id
+
+
+def read_source(run: Run, options: PublishOptions) -> Source:
+    """Read and check everything local that is needed.
+
+    Raises:
+        RunError: something is missing or damaged.
+        ConfigError: the base is a local folder and its id on the Hub was not given.
+    """
+    adapter = bundles.read_adapter(run, options.candidate)
+    known = run.record.base_model
+    base_id = options.base_model_id or str(known.get("hub_id") or known.get("id") or "")
+    if base_id != "pocket":
+        try:
+            require_repo_id(base_id)
+            local = options.base_model_id is None and Path(base_id).is_dir()
+        except HubError:
+            local = True
+        if local or "/" not in base_id:
+            raise ConfigError("hub.base_not_on_hub", base_id=base_id)
+    demos = DemoFacts.of(run.demos())
+    return Source(run, adapter, demos, tuple(results.load_all(run)), base_id)
+
+
+def in_four_bits(base_model: Mapping[str, Any]) -> bool:
+    """Tell whether a run's base model had 4-bit weights, so that its logits are its own."""
+    return base_model.get("quantize") == "4bit" or bool(base_model.get("source"))
+
+
+def build(source: Source, repo_id: str, base: Base, options: PublishOptions) -> Draft:
+    """Make all files of the adapter's repo; the same ones for the same arguments.
+
+    Raises:
+        RunError: the record holds something that no run writes.
+        ConfigError: the card's template is broken.
+    """
+    record, adapter = source.run.record, source.adapter
+    told = {"id": base.id, "revision": base.revision}
+    files: Bundle = {
+        **adapter.tokenizer,
+        bundles.CONFIG: bundles.clean_config(adapter.config, base.id, base.revision),
+        bundles.WEIGHTS: adapter.weights,
+        bundles.METRICS: to_json_bytes(bundles.published_metrics(source.evaluations)),
+    }
+    samples = _samples(source) if options.include_outputs else ()
+    if options.include_demos:
+        files[bundles.DEMOS] = bundles.demo_file(source.run)
+    seen = {e.name: results.pictures(source.run, e) for e in source.evaluations if e.reportable}
+    files |= {f"evaluation-{p.name}": p.read_bytes() for found in seen.values() for p in found}
+    picture = plot_candidates(record.candidates, adapter.candidate)
+    if picture:
+        files[bundles.PLOT] = picture
+    subject = CardSubject(
+        repo_id=repo_id,
+        record=record,
+        candidate=adapter.candidate,
+        base_id=base.id,
+        base_revision=base.revision,
+        licence=base.licence,
+        demos=source.demos,
+        evaluations=source.evaluations,
+        samples=samples,
+        demos_included=options.include_demos,
+        thinking="enable_thinking" in adapter.chat_template,
+        plot=bundles.PLOT if picture else "",
+        pictures={name: tuple(f"evaluation-{p.name}" for p in seen[name]) for name in seen},
+        rank=int(adapter.config["r"]),
+        pocket=source.pocket,
+    )
+    card = render_card(subject, options.card_template)
+    files[bundles.CARD] = card.encode()
+    published = bundles.published_record(record, adapter.candidate, told)
+    whole = bundles.with_manifest(files, published)
+    return Draft(whole, subject, card, _notices(source, base, options, repo_id, samples))
+
+
+def _samples(source: Source) -> tuple[Sample, ...]:
+    """Return what the published adapter wrote in the first evaluation that asked it."""
+    for evaluation in source.evaluations:
+        method = evaluation.method_of(source.adapter.candidate)
+        prompts = {p.id: p.messages[-1].get("content", "") for p in evaluation.prompts}
+        found = [
+            Sample(prompts[a.prompt_id], a.text)
+            for a in evaluation.answered(method)
+            if a.sample == 0 and a.prompt_id in prompts
+        ]
+        if found:
+            return tuple(found[:SAMPLES_SHOWN])
+    return ()
+
+
+def _notices(
+    source: Source, base: Base, options: PublishOptions, repo_id: str, samples: tuple[Sample, ...]
+) -> tuple[Text, ...]:
+    said: list[Text] = []
+    if options.include_demos:
+        who = Message("hub.who_everybody" if options.public else "hub.who_with_access")
+        said.append(Message("hub.demos_published", who=who))
+    if options.include_outputs:
+        said.append(Message("hub.outputs_shown" if samples else "hub.no_outputs"))
+    word = base.licence.name_must_begin_with
+    if word and not repo_id.split("/")[-1].startswith(word):
+        said.append(Message("hub.licence_wants_name", word=word))
+    if source.run.record.status != "finished":
+        said.append(Message("hub.run_not_finished", status=source.run.record.status))
+    return tuple(said)
+
+
+# ---- the end -----------------------------------------------------------------------------------
+
+
+def _check(
+    client: HubClient,
+    source: Source,
+    base: Base,
+    repo_id: str,
+    commit: str,
+    options: PublishOptions,
+) -> LoadBack:
+    question = LoadBackQuestion(
+        repo=repo_id,
+        commit=commit,
+        base=base.id,
+        base_revision=base.revision,
+        probe=source.run.folder / "probe.safetensors",
+        probed=source.adapter.probed,
+        base_bytes=base.bytes,
+        token=client.token,
+        endpoint=client.endpoint,
+        quantised=in_four_bits(source.run.record.base_model),
+    )
+    return check_load_back(question, options.load_back, options.python)
+
+
+def _receipt(draft: Draft, source: Source, options: PublishOptions, **told: Any) -> Receipt:
+    notices = tuple(dict.fromkeys([*draft.notices, *told.pop("notices", ())]))
+    values: dict[str, Any] = {
+        "url": "", "commit": "", "up_to_date": False, "private": not options.public,
+        "load_back": None, "base_url": "", **told,
+    }  # fmt: skip
+    return Receipt(
+        repo_id=draft.subject.repo_id,
+        files=list_files(draft.bundle),
+        base_id=draft.subject.base_id,
+        snippet=adapter_code(draft.subject),
+        notices=notices,
+        card=draft.card,
+        **values,
+    )
+
+
+def _is_repo_id(text: str) -> bool:
+    try:
+        require_repo_id(text)
+    except HubError:
+        return False
+    return True
+
+
+def _hub_name(folder: str) -> str:
+    """Return a name that the Hub would take for a folder's."""
+    name = re.sub(r"[^A-Za-z0-9_]+", "-", folder)[:LONGEST_NAME].strip("-_")
+    return re.sub(r"-{2,}", "-", name) or "base"
+
+
+def local_card(run: Run, candidate: str | None = None) -> dict[str, bytes]:
+    """Return the card and its pictures for a run's own `adapter/`, as if it were published.
+
+    Args:
+        candidate: one that is on its way to `adapter/`; None for the one that is there.
+
+    Raises:
+        RunError: the run has no whole adapter, or its record was damaged.
+    """
+    base_id = str(run.record.base_model["id"])
+    if not _is_repo_id(base_id) or Path(base_id).is_dir():  # not on the Hub yet either
+        base_id = f"{NOBODY_YET}/{_hub_name(Path(base_id).name)}"
+    adapter = bundles.read_adapter(run, candidate, own_folder=candidate is not None)
+    demos = DemoFacts.of(run.demos())
+    source = Source(run, adapter, demos, tuple(results.load_all(run)), base_id)
+    named = f"{NOBODY_YET}/{run.record.id}"
+    draft = build(source, named, draft_base(run, base_id, named), PublishOptions())
+    made = {name: data for name, data in draft.bundle.items() if isinstance(data, bytes)}
+    shown = {name: data for name, data in made.items() if name.endswith(bundles.PICTURE)}
+    return {**shown, bundles.CARD: draft.card.encode()}

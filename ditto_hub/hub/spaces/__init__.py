@@ -1,0 +1,1 @@
+"""A Space of one's own: its folder, deploying it."""

@@ -1,0 +1,174 @@
+// The cards a person writes demonstrations on. They are the browser's own: the server reads them
+// and answers beside them, and never writes into a box, so that no late answer undoes typing.
+//
+// Gradio calls this as a function body once the component is on the page, with `element`, `props`
+// (value: the cards; labels; examples; most: cards a run takes; longest: characters of a text) and
+// `trigger`. It sets `props.value` at every change, and `window.dittoCards` for the buttons.
+
+const KEPT = "ditto-hub-cards"; // in local storage
+const FEWEST = 2; // as many as the least that train, so that the page says by itself what to do
+const words = props.labels[navigator.language] || props.labels.en;
+const host = element.querySelector(".d-cards");
+const said = new Map(); // card id -> what the page itself says of it, until it is written on
+let cards = [], before = null, drafting = null;
+
+const isEmpty = (card) => !card.prompt.trim() && !card.completion.trim();
+const newId = () => Math.random().toString(36).slice(2, 10);
+const made = (card) => ({ origin: "typed", draft: null, ...card, id: newId() });
+const blank = () => made({ prompt: "", completion: "" });
+const padded = (some) => [...some, ...Array.from({ length: Math.max(0, FEWEST - some.length) }, blank)];
+
+function node(tag, properties, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+function box(card, name, rows) {
+  const area = node("textarea", {
+    value: card[name], rows, maxLength: props.longest, dir: "auto", placeholder: words[name + "_about"],
+  });
+  area.addEventListener("input", () => {
+    card[name] = area.value;
+    said.delete(card.id);
+    publish();
+  });
+  return node("label", { className: `d-card-${name}` }, node("span", { textContent: words[name] }), area);
+}
+
+function laidOut(card) {
+  const draft = node("button", { type: "button", className: "d-small", textContent: words.draft });
+  const remove = node("button", { type: "button", className: "d-small", textContent: words.remove });
+  // a second click of a double click is on another card, which has moved up
+  remove.addEventListener("click", (event) => { if (event.detail < 2) take(card); });
+  draft.addEventListener("click", () => ask(card));
+  const head = node("div", { className: "d-card-head" }, node("h3"), draft, remove);
+  const change = node("div", { className: "d-change" });
+  const whole = node("section", { className: "d-card" },
+    head, box(card, "prompt", 2), box(card, "completion", 4), change);
+  whole.card = card;
+  return whole;
+}
+
+const place = (card) => [...host.children].find((one) => one.card === card);
+const byId = (id) => cards.find((card) => card.id === id);
+
+// Make the page show `cards`; what is laid out already stays, and with it focus and selection.
+function show() {
+  for (const one of [...host.children]) if (!cards.includes(one.card)) one.remove();
+  cards.forEach((card, index) => {
+    const one = place(card) || laidOut(card);
+    if (host.children[index] !== one) host.insertBefore(one, host.children[index] || null);
+    const [draft, remove] = one.querySelectorAll("button");
+    const number = index + 1;
+    one.querySelector("h3").textContent = number;
+    one.setAttribute("aria-label", `${words.card} ${number}`);
+    draft.id = `show-draft-${number}`;
+    remove.id = `show-remove-${number}`;
+    one.querySelector(".d-card-prompt").id = `show-prompt-${number}`;
+    one.querySelector(".d-card-completion").id = `show-completion-${number}`;
+    one.querySelector(".d-change").id = `show-change-${number}`;
+    draft.disabled = drafting !== null;
+  });
+  undo.hidden = before === null;
+}
+
+// Tell the server what is on the cards, and keep it in the browser.
+function publish() {
+  const value = cards.map((card) => ({ ...card, asked: card.id === drafting }));
+  try { localStorage.setItem(KEPT, JSON.stringify(value)); } catch { /* full, or not allowed */ }
+  props.value = value;
+}
+
+function set(next, kept = null) {
+  cards = next;
+  before = kept;
+  say("");
+  show();
+  publish();
+}
+
+function say(text) { message.textContent = text; message.hidden = !text; }
+
+function add(some) {
+  const written = some ? cards.filter((card) => !isEmpty(card)) : cards;
+  const next = [...written, ...(some ? some.map(made) : [blank()])];
+  if (next.length > props.most) return say(words.most.replace("{n}", props.most));
+  set(padded(next), before);
+}
+
+function take(card) {
+  set(padded(cards.filter((one) => one !== card)), isEmpty(card) ? before : cards);
+}
+
+function replace(name) {
+  const examples = name ? props.examples[name] : [];
+  const written = cards.filter((card) => !isEmpty(card));
+  set(padded(examples.map((card) => made({ ...card, origin: `example:${name}` }))),
+    written.length ? written : null);
+}
+
+function ask(card) {
+  if (drafting !== null) return;
+  if (!card.prompt.trim()) return about(card, words.draft_needs);
+  if (card.completion.trim() && card.completion !== card.draft) return about(card, words.draft_full);
+  drafting = card.id;
+  about(card, words.drafting);
+  show();
+  publish();
+  trigger("submit"); // one of the events that Gradio lets every component have
+}
+
+function about(card, text) {
+  said.set(card.id, text);
+  place(card).querySelector(".d-change").replaceChildren(
+    node("p", { className: "d-notice", textContent: text }));
+}
+
+// Put a draft into the box that it was asked for, unless something was written there meanwhile.
+function drafted(answer) {
+  const card = byId(answer?.id);
+  if (drafting === null) return;
+  const mine = card && answer.id === drafting;
+  said.delete(drafting);
+  drafting = null;
+  show();
+  if (!mine) return publish();
+  if (!answer.text) {
+    said.set(card.id, answer.about);
+    place(card).querySelector(".d-change").innerHTML = answer.about;
+    return publish();
+  }
+  if (card.completion.trim() && card.completion !== card.draft) return about(card, words.draft_full);
+  card.completion = card.draft = answer.text;
+  place(card).querySelector(".d-card-completion textarea").value = answer.text;
+  publish();
+}
+
+// Show what the server says of single cards: id -> HTML.
+function changes(told) {
+  for (const [id, html] of Object.entries(told || {})) {
+    const card = byId(id);
+    if (card && !said.has(id)) place(card).querySelector(".d-change").innerHTML = html;
+  }
+}
+
+// Whatever local storage holds is anybody's to write: take what is a card.
+function restored() {
+  let kept = [];
+  try { kept = JSON.parse(localStorage.getItem(KEPT)); } catch { /* none, or none of ours */ }
+  const text = (value) => typeof value === "string" ? value.slice(0, props.longest) : null;
+  return (Array.isArray(kept) ? kept : []).slice(0, props.most)
+    .filter((card) => text(card?.prompt) !== null && text(card?.completion) !== null)
+    .map((card) => made({
+      prompt: text(card.prompt), completion: text(card.completion), draft: text(card.draft),
+      origin: (text(card.origin) || "typed").slice(0, 40),
+    }));
+}
+
+const undo = element.querySelector("#show-undo");
+const message = element.querySelector("#show-message");
+undo.textContent = words.undo;
+undo.addEventListener("click", () => set(padded(before || []), null));
+window.dittoCards = { add, replace, drafted, changes };
+set(padded(restored()));

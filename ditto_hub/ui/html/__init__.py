@@ -1,0 +1,1 @@
+"""Records to HTML and SVG: pure, everything from outside escaped."""

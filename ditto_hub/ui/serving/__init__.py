@@ -1,0 +1,1 @@
+"""Sessions, downloads, the queue, limits, endpoints for programs."""

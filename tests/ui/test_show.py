@@ -1,0 +1,78 @@
+"""The cards of the first step, on a server that is slow or does not answer at all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from pages import App, go_to, write_cards
+from playwright.sync_api import Page, Route, expect
+
+TEXTS = [(f"Prompt {n}", f"Text {n}") for n in range(1, 7)]
+CALLS = re.compile(r"/gradio_api/(queue/join|run|call)")
+LATEST_MS = 4000  # by then the slow app has answered all that it was asked
+
+
+@pytest.fixture(scope="module")
+def slow_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """Run the app with a server that answers late and out of order."""
+    running = App(tmp_path_factory.mktemp("slow") / "home", script="tests/ui/slow_app.py").start()
+    yield running
+    running.stop()
+
+
+def expect_cards(page: Page, texts: list[tuple[str, str]]) -> None:
+    """Expect these texts on the first cards."""
+    for number, (prompt, completion) in enumerate(texts, start=1):
+        expect(page.locator(f"#show-prompt-{number} textarea")).to_have_value(prompt)
+        expect(page.locator(f"#show-completion-{number} textarea")).to_have_value(completion)
+
+
+def test_a_slow_server_loses_nothing_that_is_typed(
+    slow_app: App, visit: Callable[..., Page]
+) -> None:
+    """However late the server answers an earlier change, what was typed since stays and counts."""
+    page = visit(slow_app.url)
+    write_cards(page, TEXTS)
+    expect_cards(page, TEXTS)
+    expect(page.locator("#show-checks")).to_contain_text("6 demonstrations")
+    page.wait_for_timeout(LATEST_MS)
+    expect(page.locator("#show-checks")).to_contain_text("6 demonstrations")
+    expect_cards(page, TEXTS)
+
+
+def test_cards_need_no_server(app: App, visit: Callable[..., Page]) -> None:
+    """While the server does not answer at all, cards are added, written on and removed."""
+    page = visit(app.url)
+    expect(page.locator("#show-checks")).to_contain_text("No demonstration yet")
+    held: list[Route] = []
+    away = True
+    page.route(CALLS, lambda route: held.append(route) if away else route.continue_())
+    write_cards(page, TEXTS)
+    page.click("#show-remove-2")
+    left = [TEXTS[0], *TEXTS[2:]]
+    expect_cards(page, left)
+    away = False
+    for route in held:
+        route.continue_()
+    expect(page.locator("#show-checks")).to_contain_text("5 demonstrations")
+    expect_cards(page, left)
+
+
+def test_a_press_is_answered_before_the_server_does(app: App, visit: Callable[..., Page]) -> None:
+    """A button that starts something is switched off at once, and on again with the answer."""
+    page = visit(app.url)
+    go_to(page, "train")
+    expect(page.locator("#train-estimate")).to_contain_text("Write your demonstrations first")
+    start = page.locator("#train-start")
+    held: list[Route] = []
+    away = True
+    page.route(CALLS, lambda route: held.append(route) if away else route.continue_())
+    start.click()
+    expect(start).to_be_disabled()
+    away = False
+    for route in held:
+        route.continue_()
+    expect(start).to_be_enabled()
+    expect(page.locator("#train-note")).not_to_be_empty()
