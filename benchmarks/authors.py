@@ -39,7 +39,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from pathlib import Path
 from typing import Any
 
-from authors_report import figures, report
+from authors_report import best_taught, figures, report
 from authors_settings import SETTINGS
 from authors_texts import CORPORA, CUT_WORDS, read_authors
 
@@ -123,6 +123,9 @@ def _keep(future: Future[dict[str, Any]], job: Any, rows: Path) -> dict[str, Any
     except Exception as error:  # one job's failure is told, and the others go on
         print(f"{job.key}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return {}
+    drawn = row.pop("drawn", {})
+    if drawn:  # people's topics and texts made from theirs: beside the rows, never in them
+        append(rows.with_suffix(".texts"), {"key": row["key"], "drawn": drawn})
     append(rows, row)
     told = f"{job.key}: {row['trained_s']} s trained, {row['seconds']} s"
     print(told, file=sys.stderr, flush=True)
@@ -136,6 +139,26 @@ def append(path: Path, row: dict[str, Any]) -> None:
         file.write(json.dumps(row, sort_keys=True) + "\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def judge_fit(options: argparse.Namespace) -> None:
+    """Put the fit of the texts beside the rows into the rows."""
+    from authors_fit import Fit, MiniLM
+
+    embed, fits = MiniLM(), {}
+    texts = {r["key"]: r["drawn"] for r in read_rows(options.rows.with_suffix(".texts"))}
+    rows = read_rows(options.rows)
+    for row in rows:
+        corpus = row["author"].rpartition("-")[0]
+        if row["author"] not in fits:
+            authors = read_authors(options.data, corpus, row["words"])
+            mine = next(a for a in authors if a.name == row["author"])
+            fits[row["author"]] = Fit(mine, [a for a in authors if a is not mine], embed)
+        for method, drawn in texts.get(row["key"], {}).items():
+            scores = [fits[row["author"]].score(text, topic) for topic, text in drawn]
+            row["methods"][method]["fit"] = round(sum(scores) / len(scores), 5)
+    whole = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
+    options.rows.write_text(whole, encoding="utf-8")
 
 
 def parse(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -162,14 +185,21 @@ def parse(given: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
     parser.add_argument("--device", default="")
+    parser.add_argument(
+        "--fit-later", action="store_true", help="keep texts beside the rows; judge fit elsewhere"
+    )
+    parser.add_argument(
+        "--judge-fit", action="store_true", help="judge the fit of the texts beside the rows"
+    )
     parser.add_argument("--limit-seconds", type=float, default=0.0)
     parser.add_argument("--report", action="store_true", help="print the table of the rows")
+    parser.add_argument("--best", type=int, default=0, help="print so many settings to go on with")
     parser.add_argument("--advise", action="store_true", help="write what the package says of it")
     options = parser.parse_args(given)
     unknown = [name for name in options.settings if name not in SETTINGS]
     if unknown:
         parser.error(f"no setting {unknown[0]!r}; there are {', '.join(SETTINGS)}")
-    if not (options.report or options.advise) and options.data is None:
+    if not (options.report or options.advise or options.best) and options.data is None:
         parser.error("--data names the folder of the corpora")
     return options
 
@@ -180,8 +210,18 @@ def main(given: Sequence[str] | None = None) -> None:
     if options.report:
         print(report(read_rows(options.rows)))
         return
+    if options.best:
+        print(
+            ",".join(
+                f"taught-{name}" for name in best_taught(read_rows(options.rows))[: options.best]
+            )
+        )
+        return
     if options.advise:
         write_real_figures(figures(read_rows(options.rows), options.rows.as_posix()))
+        return
+    if options.judge_fit:
+        judge_fit(options)
         return
     from authors_jobs import Plan
 
@@ -198,7 +238,10 @@ def main(given: Sequence[str] | None = None) -> None:
         base = str(smollm2.fetch(lambda text: print(text, file=sys.stderr)))
     done = {row["key"] for row in read_rows(options.rows)}
     jobs = [job for job in jobs_wanted(options, words) if job.key not in done]
-    plan = Plan(str(options.data), base, words, options.samples, options.scales, options.device)
+    plan = Plan(
+        str(options.data), base, words, options.samples, options.scales, options.fit_later,
+        options.device,
+    )  # fmt: skip
     print(f"{len(jobs)} jobs, {len(done)} rows there", file=sys.stderr, flush=True)
     failed = work(plan, jobs, options)
     if failed:

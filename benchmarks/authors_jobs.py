@@ -22,6 +22,7 @@ import torch
 from authors_distil import distil
 from authors_fit import Embed, Fit, MiniLM
 from authors_settings import SETTINGS, Setting
+from authors_teach import Teaching, teach
 from authors_texts import Author, Split, read_authors, split
 from safetensors.torch import load as tensors_from_bytes
 
@@ -38,6 +39,7 @@ from ditto_hub.tokens import NOBODY
 
 READING = Sampling(temperature=0.7, top_p=0.9, batch_rows=64)
 NEVER_S = 1e9
+LOOKS = 4  # at a student's loss while it is taught
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Plan:
         words: that every text is cut to.
         samples: texts a method writes to each judged prompt.
         scales: shares of strength at which the last adapters are judged too, beside 1.
+        fit_later: whether texts go with the row, for a machine without MiniLM to judge elsewhere.
         device: where to; "" for the best there is.
         threads: of torch, each worker.
     """
@@ -73,6 +76,7 @@ class Plan:
     words: int = 80
     samples: int = 2
     scales: tuple[float, ...] = (0.3, 0.5, 0.7)
+    fit_later: bool = False
     device: str = ""
     threads: int = 1
 
@@ -130,9 +134,13 @@ class Bench:
         with self._trained(setting, texts, job.seed) as (run, policy):
             trained_s = time.monotonic() - began
             others = [a for a in authors if a is not author]
-            case = Case(author, others, setting.texts, job.seed, self.embed)
-            found = Judging(self.plan, run, policy, case).row()
+            embed = _later if self.plan.fit_later else self.embed
+            case = Case(author, others, setting.texts, job.seed, embed)
+            judging = Judging(self.plan, run, policy, case)
+            found = judging.row()
+            found["teachings"] = judging.taught(dict(setting.teachings), found["methods"])
             row = {**asdict(job), "key": job.key, "texts": setting.texts, **found}
+            row["drawn"] = judging.drawn
             row |= {
                 "changes": list(setting.changes),
                 "words": self.plan.words,
@@ -228,6 +236,8 @@ class Judging:
         self.plan, self.run, self.policy = plan, run, policy
         self.case, self.texts = case, case.texts
         self.shown = [t.completion for t in self.texts.shown(case.count)]
+        self.tensors: dict[str, dict[str, torch.Tensor]] = {}
+        self.drawn: dict[str, list[tuple[str, str]]] = {}
 
     @cached_property
     def style(self) -> judges.Style:
@@ -252,6 +262,38 @@ class Judging:
             "methods": {name: rounded(values) for name, values in found.items()},
         }
 
+    def taught(
+        self, teachings: dict[str, Teaching], methods: dict[str, dict[str, float]]
+    ) -> dict[str, list[dict[str, float]]]:
+        """Train and judge students beside the other methods; return their losses on the way."""
+        fresh, found = self.policy.snapshot(), {}
+        for name, teaching in teachings.items():
+            began, looks = time.monotonic(), []
+            self.policy.restore(fresh)
+            for step in teach(
+                self.run, self.policy, teaching, self.plan.cap, self.case.seed, self._read
+            ):
+                if step["step"] % max(1, teaching.steps // LOOKS) == 0:
+                    looks.append(rounded({**step, "unseen": self.own_loss(PROMPTS[0])}))
+            looks[-1]["seconds"] = round(time.monotonic() - began, 1)
+            self.tensors[name] = self.policy.snapshot()
+            methods[name] = rounded(self._judge(Method(name, name)))
+            shown = Method(f"{name}+few-shot", name, shown=True)
+            looks[-1]["unseen_shown"] = round(self._loss_of(shown), 5)
+            found[name] = looks
+        self.policy.restore(fresh)
+        return found
+
+    def _loss_of(self, method: Method) -> float:
+        with self._wearing(method):
+            return self.own_loss(method)
+
+    def _read(self, name: str) -> dict[str, torch.Tensor]:
+        if name in self.tensors:
+            return self.tensors[name]
+        file = self.run.candidate(name) / "adapter_model.safetensors"
+        return tensors_from_bytes(file.read_bytes())
+
     def _methods(self) -> Iterator[Method]:
         names = self.run.candidates()
         if not names:
@@ -266,7 +308,7 @@ class Judging:
         for name in last:
             for scale in self.plan.scales:
                 yield Method(f"{name}@{scale:g}", name, scale)
-        for name in rounds[-1:]:
+        for name in last:
             yield Method(f"{name}+few-shot", name, 1.0, shown=True)
 
     def _judge(self, method: Method) -> dict[str, float]:
@@ -274,10 +316,13 @@ class Judging:
             loss = self.own_loss(method)
             drawn = self._write(method)
         texts = [text for _, text, _ in drawn]
+        if self.plan.fit_later:
+            self.drawn[method.name] = [(topic, text) for topic, text, _ in drawn]
+        fits = [] if self.plan.fit_later else [self.fit.score(t, topic) for topic, t, _ in drawn]
         signs = judges.signs(texts, self.shown, [ended for _, _, ended in drawn])
         return {
             "style": fmean(map(self.style.score, texts)),
-            "fit": fmean(self.fit.score(text, topic) for topic, text, _ in drawn),
+            "fit": fmean(fits) if fits else 1.0,
             "loss": loss,
             "n": len(texts),
             **signs,
@@ -321,9 +366,12 @@ class Judging:
             with self.policy.adapter_off():
                 yield
             return
-        file = self.run.candidate(method.adapter) / "adapter_model.safetensors"
-        self.policy.restore(scaled(tensors_from_bytes(file.read_bytes()), method.scale))
+        self.policy.restore(scaled(self._read(method.adapter), method.scale))
         yield
+
+
+def _later(texts: Sequence[str]) -> Any:
+    raise AssertionError("fit is judged elsewhere")
 
 
 def scaled(tensors: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:

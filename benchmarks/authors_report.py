@@ -86,6 +86,21 @@ def figures(rows: Sequence[Row], source: str, setting: str = "small") -> RealFig
     )
 
 
+def best_taught(rows: Sequence[Row]) -> list[str]:
+    """Return the students, best first, by the mean over authors of style and own-text loss.
+
+    Fit has no part, for it is judged after the choice.
+    """
+    found = collect([row for row in rows if str(row["setting"]).startswith("taught")])
+    taught = {name for row in rows for name in row.get("teachings", ())}
+    marks = {
+        method: fmean(m["style"] + m["own"] for m in means.values())
+        for (_, method), means in found.items()
+        if method in taught
+    }
+    return sorted(marks, key=lambda name: -marks[name])
+
+
 def collect(rows: Sequence[Row]) -> dict[tuple[str, str], Means]:
     """Return (setting, method) -> each author's means over seeds."""
     gathered: dict[tuple[str, str], dict[str, list[dict[str, float]]]] = {}

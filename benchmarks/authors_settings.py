@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from authors_teach import Teaching
+
 from ditto_hub.config import RunConfig
 
 PROMPTING = "prompting"  # trains nothing: zero-shot and few-shot
@@ -37,12 +39,14 @@ class Setting:
         changes: SECTION.FIELD=JSON texts, over `SMALL`.
         texts: demonstrations.
         distilled: texts of the prompted model that join them (authors_distil.py).
+        teachings: students that are taught after the run, by name (authors_teach.py).
     """
 
     name: str
     changes: tuple[str, ...] = ()
     texts: int = TEXTS
     distilled: int = 0
+    teachings: tuple[tuple[str, Teaching], ...] = ()
 
     @property
     def prompting(self) -> bool:
@@ -71,6 +75,10 @@ def _one_by_one() -> Iterator[Setting]:
             short = "mlp" if value.startswith("gate") else value
             with_alpha = (f"lora.alpha={2 * int(value)}",) if name == "rank" else ()
             yield Setting(f"{name}-{short}", (f"{path}={value}", *with_alpha))
+    yield Setting("taught-a", teachings=TAUGHT_A)
+    yield Setting("taught-b", teachings=TAUGHT_B)
+    for name, teaching in (*TAUGHT_A, *TAUGHT_B):
+        yield Setting(f"taught-{name}", teachings=((name, teaching),))
     yield Setting("prompting-6", texts=6)
     yield Setting("texts-6", texts=6)
 
@@ -107,5 +115,20 @@ PAPER = (
     "update.beta=0.05",
     "update.sft_weight=0",
     "lora.targets=attention",
+)
+LAST, LONG = "round-2", "sft-long"
+TAUGHT_A = (
+    ("base", Teaching()),
+    ("base-own", Teaching(own=0.5, repeats=2)),
+    ("self", Teaching(LAST, LAST)),
+    ("self-own", Teaching(LAST, LAST, own=0.5, repeats=2)),
+    ("base-more", Teaching(prompts=48, steps=180)),
+)
+TAUGHT_B = (
+    ("long", Teaching(LONG, LONG)),
+    ("self-more", Teaching(LAST, LAST, prompts=48, steps=180)),
+    ("base-to-last", Teaching("", LAST)),
+    ("self-anew", Teaching(LAST, LAST, redraw=20)),
+    ("self-hot", Teaching(LAST, LAST, rate=1e-3)),
 )
 SETTINGS = {setting.name: setting for setting in _one_by_one()}

