@@ -77,6 +77,7 @@ def _one_by_one() -> Iterator[Setting]:
             yield Setting(f"{name}-{short}", (f"{path}={value}", *with_alpha))
     yield Setting("taught-a", teachings=TAUGHT_A)
     yield Setting("taught-b", teachings=TAUGHT_B)
+    yield Setting("prompting-taught", teachings=TAUGHT_C)
     for name, teaching in (*TAUGHT_A, *TAUGHT_B):
         yield Setting(f"taught-{name}", teachings=((name, teaching),))
     yield Setting("prompting-6", texts=6)
@@ -130,5 +131,9 @@ TAUGHT_B = (
     ("base-to-last", Teaching("", LAST)),
     ("self-anew", Teaching(LAST, LAST, redraw=20)),
     ("self-hot", Teaching(LAST, LAST, rate=1e-3)),
+)
+TAUGHT_C = (  # the run itself trains nothing, so prompting is judged beside them
+    ("base-own-more", Teaching(prompts=48, steps=180, own=0.5, repeats=4)),
+    ("base", Teaching()),
 )
 SETTINGS = {setting.name: setting for setting in _one_by_one()}

@@ -7,6 +7,7 @@
 #   benchmarks/device.sh authors 400    quality on real authors, with the model from its two halves
 #   benchmarks/device.sh taught 560     students of the prompted model: tuning authors, then the two
 #                                       best on the reporting ones; their fit is judged elsewhere
+#   benchmarks/device.sh students 150   two students of the base model on every author
 #   benchmarks/device.sh all 580        both, the second for what time is left
 #
 # Carried, in ignored folders: .whl/ (wheels that the machine lacks), .carry/data/ (the corpora) and
@@ -70,7 +71,7 @@ stop_sharing() { echo quit | timeout 20 nvidia-cuda-mps-control >/dev/null 2>&1;
 
 unpack >"$OUT/unpack.log" 2>&1 &
 unpacking=$!
-if [ "$part" != authors ]; then
+if [ "$part" = gpu ] || [ "$part" = all ]; then
   seconds=$([ "$part" = all ] && echo $((total * 2 / 5)) || echo $((total - 10)))
   # shellcheck disable=SC2086  # arguments, split on purpose
   timeout "$seconds" python3 benchmarks/gpu.py --out "$OUT/gpu.json" ${GPU_ARGS:-} \
@@ -89,13 +90,17 @@ if [ "$part" = curves ]; then
   python3 benchmarks/authors_curves.py --rows "$OUT/curves.jsonl" --report
   exit 0
 fi
-if [ "$part" = taught ]; then
+if [ "$part" = taught ] || [ "$part" = students ]; then
   share_gpu
   authors() {
     python3 benchmarks/authors.py --data "$kept/data" --base-model "$kept/smollm2" \
       --rows "$OUT/taught.jsonl" --jobs "${JOBS:-15}" --samples 3 --scales "" --fit-later "$@" 2>&1 |
       grep --line-buffered -v 'Loading weights' | tee -a "$OUT/taught.log"
   }
+  if [ "$part" = students ]; then
+    authors --settings prompting-taught --role all --limit-seconds $(($(left) - 5))
+    exit 0
+  fi
   # shellcheck disable=SC2086
   authors --settings taught-a,taught-b,prompting --limit-seconds $(($(left) * 55 / 100)) ${TUNING_ARGS:-}
   best=$(python3 benchmarks/authors.py --rows "$OUT/taught.jsonl" --best 2)
