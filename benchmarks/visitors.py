@@ -195,13 +195,14 @@ class Site:
         """Have the page open, as a browser has: its events of opening, and a heart that beats."""
         name = secrets.token_hex(5)
         started = time.monotonic()
-        events = json.loads(self.ask(f"{self.url}/config"))["dependencies"]
+        config = json.loads(self.ask(f"{self.url}/config"))
+        shown = {part["id"]: part["props"].get("value") for part in config["components"]}
         api = f"{self.url}/gradio_api"
         with urllib.request.urlopen(f"{api}/heartbeat/{name}", timeout=300):
             queued = False
-            for event in events:
+            for event in config["dependencies"]:
                 if any(target[1] == "load" for target in event["targets"]):
-                    data: list[Any] = [secret, ""] if len(event["inputs"]) == 2 else [[]]
+                    data = [secret, *(shown[part] for part in event["inputs"][1:])]
                     given = {"data": data, "fn_index": event["id"], "session_hash": name}
                     queued = queued or event["queue"]
                     self.ask(f"{api}/{'queue/join' if event['queue'] else 'run/load'}", given)
@@ -221,8 +222,10 @@ def visit(site: Site, who: str, runs: int, gate: threading.Barrier) -> None:
         with site.session(secret):
             stay(site, who, secret, runs)
     except Exception as error:  # a visitor that gives up is a result, not this script's end
+        told = f"{who}: {type(error).__name__}: {error}"[:300]
+        print(told, file=sys.stderr, flush=True)
         with site.log.lock:
-            site.log.failures.append(f"{who}: {type(error).__name__}: {error}"[:300])
+            site.log.failures.append(told)
 
 
 def stay(site: Site, who: str, secret: str, runs: int) -> None:
@@ -247,6 +250,8 @@ def stay(site: Site, who: str, secret: str, runs: int) -> None:
 
 def spread(values: list[float]) -> dict[str, float]:
     """Return the median, the 95th percentile and the worst."""
+    if not values:
+        return {"n": 0, "median_s": 0.0, "p95_s": 0.0, "worst_s": 0.0}
     ordered = sorted(values)
     at = min(len(ordered) - 1, int(0.95 * len(ordered)))
     return {
