@@ -188,7 +188,8 @@ def cli_page() -> str:
     text = (
         "# Command line\n\n`ditto-hub` and `python -m ditto_hub` are the same program. Exit codes:"
         " 0 done, 1 a known failure told in one paragraph, 2 wrong usage, 3 paused, 130"
-        " interrupted. A paused or interrupted run is kept and can be resumed.\n"
+        " interrupted, 143 stopped by SIGTERM. A paused or interrupted run is kept and can be"
+        " resumed.\n"
     )
     top = click.Context(main, info_name="ditto-hub", terminal_width=WIDTH, **main.context_settings)
     for path, shown in commands(main, top):

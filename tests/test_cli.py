@@ -170,15 +170,22 @@ def test_settings_lists_every_dial() -> None:
             assert f"{section}.{name}=" in printed
 
 
+@pytest.mark.parametrize(
+    ("sent", "code", "steps"), [(signal.SIGINT, 130, 400), (signal.SIGTERM, 143, 60)]
+)
 def test_interrupt_keeps_the_run_and_resume_finishes_it(
-    base: Path, demos: Path, tmp_path: Path
+    base: Path, demos: Path, tmp_path: Path, sent: signal.Signals, code: int, steps: int
 ) -> None:
-    """Ctrl-C stops at the next step with exit 130, and `resume` goes on to the end."""
+    """Ctrl-C stops at the next step with exit 130, SIGTERM (here on pocket) with 143.
+
+    `resume` goes on to the end.
+    """
+    model = str(base) if sent == signal.SIGINT else "pocket"
     run = tmp_path / "run"
     words = [
-        sys.executable, "-m", "ditto_hub", "train", str(demos), "--base-model", str(base),
-        "--output", str(run), "--json", "--no-compare", *TINY, "--set", "warm_start.max_steps=400",
-        "--set", "warm_start.stop=never",
+        sys.executable, "-m", "ditto_hub", "train", str(demos), "--base-model", model,
+        "--output", str(run), "--json", "--no-compare", *TINY,
+        "--set", f"warm_start.max_steps={steps}", "--set", "warm_start.stop=never",
     ]  # fmt: skip
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
@@ -187,13 +194,13 @@ def test_interrupt_keeps_the_run_and_resume_finishes_it(
         assert process.stdout is not None
         for line in process.stdout:
             if '"StepTaken"' in line:
-                process.send_signal(signal.SIGINT)
+                process.send_signal(sent)
                 break
         deadline = time.monotonic() + 60
         process.stdout.read()
         error = process.stderr.read() if process.stderr else ""
         process.wait(timeout=max(1.0, deadline - time.monotonic()))
-    assert process.returncode == 130, error
+    assert process.returncode == code, error
     assert "resume" in error
     assert Run.load(run).record.status == "paused"
     record = json.loads((run / "run.json").read_text("utf-8"))

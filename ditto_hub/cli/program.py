@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import textwrap
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -14,6 +18,7 @@ from ditto_hub.tokens import MACHINE, Token
 from ditto_hub.version import VERSION
 
 EXIT_FAILED, EXIT_PAUSED, EXIT_INTERRUPTED = 1, 3, 130
+EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
 class Program(click.Group):
@@ -23,7 +28,8 @@ class Program(click.Group):
         """Run the command."""
         quieten_libraries()
         try:
-            return super().invoke(ctx)
+            with sigterm_interrupts():
+                return super().invoke(ctx)
         except DittoError as error:
             what, remedy = describe(error)
             told = f"Error: {what} {remedy}".strip()
@@ -33,6 +39,40 @@ class Program(click.Group):
         except (KeyboardInterrupt, click.Abort):
             click.echo("\nInterrupted; what was saved is kept.", err=True)
             ctx.exit(EXIT_INTERRUPTED)
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does within the block, with an exit code of its own.
+
+    Raises:
+        SystemExit: it came, and the block ended as interrupted.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may say what a signal does
+        return
+    came: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        came.append(number)
+        if not callable(signal.getsignal(signal.SIGINT)):  # as in a shell's background
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    except (KeyboardInterrupt, click.Abort):
+        if not came:
+            raise
+        click.echo("\nStopped by SIGTERM; what was saved is kept.", err=True)
+        raise SystemExit(EXIT_TERMINATED) from None
+    except SystemExit as ended:
+        if came and ended.code == EXIT_INTERRUPTED:
+            raise SystemExit(EXIT_TERMINATED) from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def quieten_libraries() -> None:

@@ -66,6 +66,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
 
     expect.set_options(timeout=PATIENCE_MS)
     yield open_page
+    complaints = [text for watch in watches for text in watch.complaints]
     for context in contexts:
         context.close()
-    assert [text for watch in watches for text in watch.complaints] == []
+    assert complaints == []

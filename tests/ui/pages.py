@@ -16,7 +16,7 @@ from typing import Any
 
 from hub_server import Hub
 from oidc import Oidc
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, Request
 
 from ditto_hub.pocket import voice_path
 
@@ -125,19 +125,30 @@ def new_visitor(browser: Browser, **options: Any) -> BrowserContext:
 
 
 class Watch:
-    """Note what a page should not do."""
+    """Note what a page should not do.
+
+    A page that is left before its answers are there says so: what `LEFT` matches is expected once
+    the page has asked for another document (a reload, another address, signing in), and only then.
+    """
 
     ELSEWHERE = r"net::ERR_FAILED|Space not found"
-    LEFT = r"AbortError: signal is aborted|Connection errored out"  # a page left or read anew
+    LEFT = r"AbortError|Connection errored out|network error|Unexpected error 404"
 
     def __init__(self, page: Page) -> None:
         self.seen: list[str] = []
-        self.allowed = [self.ELSEWHERE, self.LEFT]
+        self.allowed = [self.ELSEWHERE]
+        self.page, self.documents = page, 0
+        page.on("request", self._asked)
         page.on("console", lambda m: self._note(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: self._note(str(error)))
 
+    def _asked(self, request: Request) -> None:
+        if request.is_navigation_request() and request.frame == self.page.main_frame:
+            self.documents += 1
+
     def _note(self, text: str) -> None:
-        self.seen.append(text[:400])
+        if self.documents < 2 or not re.search(self.LEFT, text):
+            self.seen.append(text[:400])
 
     def allow(self, pattern: str) -> None:
         """Expect errors that match, such as while the server is away."""

@@ -16,7 +16,6 @@ IN_VIEW = """(id) => {
   const box = document.getElementById(id).getBoundingClientRect();
   return box.top >= 0 && box.top < window.innerHeight;
 }"""
-LEFT = "network error|Unexpected error 404"  # a page that is left before its answers are there
 BY_NOW = ".d-by-now [data-prompt]:not([hidden])"
 
 
@@ -35,7 +34,6 @@ def held_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
 def first(app: App, visit: Callable[..., Page]) -> Page:
     """Open the app as a stranger."""
     page = visit(app.url, viewport=FOLD)
-    page.watch.allow(LEFT)  # type: ignore[attr-defined]
     page.locator("#welcome-stage").wait_for()
     return page
 
@@ -83,7 +81,6 @@ def test_a_run_to_watch_is_followed_on_every_step_and_after_a_reload(
 ) -> None:
     """One click starts it and opens its progress; the strip follows, and says when it is done."""
     first = visit(held_app.url, viewport=FOLD)
-    first.watch.allow(LEFT)  # type: ignore[attr-defined]
     strip = first.locator("#run-strip")
     expect(strip).to_be_hidden()
     first.dblclick("#welcome-watch")
@@ -118,7 +115,6 @@ def test_the_chosen_language_holds_over_a_reload(first: Page) -> None:
 def test_english_can_be_chosen_in_a_chinese_browser(app: App, visit: Callable[..., Page]) -> None:
     """What is chosen goes before what the browser asks for."""
     page = visit(app.url, locale="zh-TW")
-    page.watch.allow(LEFT)  # type: ignore[attr-defined]
     expect(page.locator("#welcome-title")).to_have_text(say("welcome.title", "zh-TW"))
     page.select_option("#app-language-choice", "en")
     expect(page.locator("#welcome-title")).to_have_text(say("welcome.title", "en"))

@@ -139,7 +139,6 @@ def test_a_draft_is_edited_in_place(app: App, visit: Callable[..., Page]) -> Non
     text.press_sequentially(" Inserted")
     expect(change.locator("ins")).to_have_text("Inserted")
     expect(page.locator("#show-checks")).to_contain_text("1 demonstration")
-    page.wait_for_timeout(2000)  # a page that is left in the middle of an answer complains
     page.reload()
     expect(text).to_have_value(re.compile(" Inserted$"))
     expect(change.locator("ins")).to_have_text("Inserted")

@@ -76,3 +76,21 @@ def test_a_press_is_answered_before_the_server_does(app: App, visit: Callable[..
         route.continue_()
     expect(start).to_be_enabled()
     expect(page.locator("#train-note")).not_to_be_empty()
+
+
+def test_a_refused_check_does_not_keep_the_next_from_being_asked(
+    app: App, visit: Callable[..., Page]
+) -> None:
+    """What was typed while a question was under way that fails is asked about all the same."""
+    page = visit(app.url)
+    expect(page.locator("#show-checks")).to_contain_text("No demonstration yet")
+    page.watch.allow("status of 503|Service Unavailable|not valid JSON")  # type: ignore[attr-defined]
+    held: list[Route] = []
+    away = True
+    page.route(CALLS, lambda route: held.append(route) if away else route.continue_())
+    write_cards(page, TEXTS)
+    away = False
+    assert held
+    for route in held:
+        route.fulfill(status=503, json={"detail": "busy"})
+    expect(page.locator("#show-checks")).to_contain_text("6 demonstrations")

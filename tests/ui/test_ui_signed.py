@@ -12,7 +12,6 @@ from playwright.sync_api import Page, expect
 def sign_in(page: Page, oidc: Oidc, name: str) -> None:
     """Sign in with the local provider as somebody."""
     oidc.user = name
-    page.watch.allow("AbortError|Connection errored out")  # type: ignore[attr-defined]
     page.click("#app-sign-in")
     expect(page.locator("#app-sign-in")).to_contain_text(f"Logout ({name})")
     expect(page.locator("#show-prompt-1 textarea")).to_be_attached()  # the page came anew

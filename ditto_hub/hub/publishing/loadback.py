@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -23,6 +25,7 @@ SCRIPT = Path(__file__).with_name("loadback_script.py")
 TOLERANCES = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 6e-2}
 LARGEST_BYTES = 4 * 1024**3
 TIMEOUT_S = 900.0
+FOLDER_PREFIX = "ditto-hub-load-back-"
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,8 @@ def check_load_back(
     if how == "auto" and (why := _too_large(question.base_bytes)):
         return _hashes_only(why)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="ditto-hub-load-back-") as home:
+    remove_left_over()
+    with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX) as home:
         try:
             answer = _ask(question, home, python or Path(sys.executable))
         except (OSError, ValueError, subprocess.SubprocessError) as error:
@@ -119,6 +123,16 @@ def check_load_back(
                 seconds=time.monotonic() - started,
             )
     return _judge(answer, question.probed, time.monotonic() - started)
+
+
+def remove_left_over() -> None:
+    """Remove folders of processes that were killed: none at work is as old as two time limits."""
+    oldest = time.time() - 2 * TIMEOUT_S
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+        with contextlib.suppress(OSError):  # another process's removal, or another user's folder
+            made = folder.lstat()
+            if stat.S_ISDIR(made.st_mode) and made.st_mtime < oldest:
+                shutil.rmtree(folder)
 
 
 def _hashes_only(why: Message) -> LoadBack:
