@@ -62,7 +62,7 @@ def figures(rows: Sequence[Row], source: str, setting: str = "small") -> RealFig
         source: the committed file that they are in.
         setting: whose adapters.
     """
-    found = collect([row for row in rows if row["setting"] in ("prompting", setting)])
+    found = {k: m for k, m in collect(rows).items() if k[0] in ("prompting", setting)}
     last = max((m for s, m in found if s == setting and m in ROUNDS), key=ROUNDS.index)
     names = {("prompting", m): m for m in RIVALS} | {(setting, m): m for m in ("sft", "sft-long")}
     names |= {(setting, last): "ditto", (setting, f"{last}+few-shot"): "ditto-few-shot"}
@@ -91,7 +91,7 @@ def best_taught(rows: Sequence[Row]) -> list[str]:
 
     Fit has no part, for it is judged after the choice.
     """
-    found = collect([row for row in rows if str(row["setting"]).startswith("taught")])
+    found = collect(rows)
     taught = {name for row in rows for name in row.get("teachings", ())}
     marks = {
         method: fmean(m["style"] + m["own"] for m in means.values())
@@ -106,12 +106,20 @@ def collect(rows: Sequence[Row]) -> dict[tuple[str, str], Means]:
     gathered: dict[tuple[str, str], dict[str, list[dict[str, float]]]] = {}
     for row in rows:
         for method, values in row["methods"].items():
-            mine = gathered.setdefault((row["setting"], method), defaultdict(list))
+            key = (trained_as(row, method), method)
+            mine = gathered.setdefault(key, defaultdict(list))
             mine[row["author"]].append(measures(row, values))
     return {
         key: {a: {m: fmean(v[m] for v in many) for m in many[0]} for a, many in authors.items()}
         for key, authors in gathered.items()
     }
+
+
+def trained_as(row: Row, method: str) -> str:
+    """Return the setting a method belongs to: a row of students holds a run of `small` as well."""
+    if not str(row["setting"]).startswith("taught"):
+        return str(row["setting"])
+    return "taught" if method in row.get("teachings", ()) else "small"
 
 
 def measures(row: Row, values: Mapping[str, float]) -> dict[str, float]:
@@ -138,7 +146,7 @@ def interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
 
 def _against(means: Means, found: Mapping[tuple[str, str], Means], setting: str) -> str:
     rival = "prompting-6" if setting.endswith("-6") else "prompting"
-    others = found.get((rival, RIVALS[0]), {})
+    others = found.get((setting, RIVALS[0])) or found.get((rival, RIVALS[0]), {})
     differences = [m["index"] - others[a]["index"] for a, m in means.items() if a in others]
     if not differences:
         return f" {'-':>24}"
