@@ -22,7 +22,7 @@ from ditto_hub.api.estimating import (
     live_prices,
     planned_job,
 )
-from ditto_hub.api.exporting import export, pack_gguf
+from ditto_hub.api.exporting import can_write_gguf, export, pack_gguf
 from ditto_hub.api.job_runs import (
     attach,
     cancel,
@@ -55,6 +55,7 @@ __all__ = [
     "agree_to_keep",
     "assisting",
     "attach",
+    "can_write_gguf",
     "cancel",
     "cancel_job",
     "check",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -45,6 +46,11 @@ def export(
     from ditto_hub.hub.publishing.exporting import export_run
 
     return export_run(run, Path(folder), form, candidate, token)
+
+
+def can_write_gguf() -> bool:
+    """Tell whether the package that writes GGUF files is installed here."""
+    return find_spec("gguf") is not None
 
 
 def pack_gguf(
