@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import transformers
 from click.testing import CliRunner
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from run_folders import SECRET, make_run
+from safetensors.torch import save_file
 
 import ditto_hub
 from ditto_hub import api, pocket
@@ -361,6 +363,32 @@ def test_the_command_writes_either_form(run: Run, tmp_path: Path) -> None:
         assert "--gguf FOLDER or --merged FOLDER" in wrong.output
 
 
+def test_pocket_goes_along(run: Run, tmp_path: Path) -> None:
+    """Weights in llama.cpp's layout, tokens and chat template: nobody could fetch it."""
+    run.record.base_model["id"] = "pocket"
+    model = tiny_model("pocket")
+    config, tensors = adapted(model)
+    folder = run.folder / "adapter"
+    (folder / "adapter_config.json").write_text(json.dumps(config, default=list))
+    for place in (folder, run.folder / "candidates" / "round-2" / "adapter"):
+        save_file(tensors, place / "adapter_model.safetensors")
+    out = ditto_hub.export(run, tmp_path / "out", token=NOBODY)
+    reader = gguf.GGUFReader(out / "base.gguf")
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, model.config.num_hidden_layers)
+    theirs = {t.name: np.array(t.data) for t in reader.tensors}
+    for name, weight in tiny_model("pocket").named_parameters():
+        known = names.get_name(name, (".weight",))
+        heads = heads_in_pairs(known, "pocket", model.config) if known.startswith("blk.") else 0
+        rows = weight.detach().numpy()
+        np.testing.assert_array_equal(theirs.pop(known), in_pairs(rows, heads) if heads else rows)
+    assert not theirs
+    tokenizer = transformers.AutoTokenizer.from_pretrained(pocket.path())
+    texts = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    assert reader.fields["tokenizer.ggml.tokens"].contents() == texts
+    assert reader.fields["tokenizer.chat_template"].contents() == tokenizer.chat_template
+    assert "base.gguf is pocket" in (out / "README.txt").read_text("utf-8")
+
+
 # ---- what is beside it ---------------------------------------------------------------------------
 
 
@@ -397,3 +425,11 @@ def test_the_readme_names_three_programs() -> None:
     assert "vllm serve org/base --enable-lora --max-lora-rank 16 --lora-modules" in text
     assert "thinking mode" in text
     assert "convert_hf_to_gguf.py . --outfile" in readme(export_of(merged=True))
+
+
+def test_the_readme_says_of_pocket_what_works() -> None:
+    """Nobody can fetch it, and llama.cpp's converter does not know its tokenizer."""
+    for text in (readme(export_of(base="pocket")), readme(export_of(base="pocket", merged=True))):
+        assert "convert_hf_to_gguf" not in text
+        assert "hf download" not in text
+    assert "vllm" not in readme(export_of(base="pocket"))

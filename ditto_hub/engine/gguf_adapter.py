@@ -199,8 +199,7 @@ def gguf_tensors(
     """
     import gguf
 
-    arch = next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == layout.name)
-    names = gguf.get_tensor_name_map(arch, text_config.num_hidden_layers)
+    names = gguf.get_tensor_name_map(arch_of(layout), text_config.num_hidden_layers)
     alpha = pairs[0].scale * len(pairs[0].down)
     for pair in pairs:
         name = names.get_name(pair.layer.replace(".language_model.", "."))
@@ -212,6 +211,13 @@ def gguf_tensors(
         by = pair.scale * len(pair.down) / alpha
         yield f"{name}.weight.lora_a", pair.down
         yield f"{name}.weight.lora_b", up if by == 1 else up * by
+
+
+def arch_of(layout: Layout) -> Any:
+    """Return what the package gguf calls an architecture."""
+    import gguf
+
+    return next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == layout.name)
 
 
 def heads_of(layer: str, text_config: Any) -> int:

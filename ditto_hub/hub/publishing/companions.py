@@ -8,6 +8,7 @@ from ditto_hub.config import Sampling
 from ditto_hub.hub.publishing.card_sections import vllm_rank
 
 MODELFILE, README = "Modelfile", "README.txt"
+POCKET = "pocket"  # is in this package alone, so it goes along
 NAME = "my-voice"  # what the files call the model, until somebody names it
 
 
@@ -34,11 +35,6 @@ class Exported:
     stops: tuple[str, ...]
     rank: int
     thinking: bool = False
-
-    @property
-    def embedded(self) -> bool:
-        """The base model is the one inside this package."""
-        return self.base == "pocket"
 
 
 def modelfile(export: Exported) -> str:
@@ -76,7 +72,6 @@ def readme(export: Exported) -> str:
 
 
 def _adapter_lines(export: Exported) -> str:
-    rank = vllm_rank(export.rank)
     return f"""adapter.gguf is the LoRA adapter alone. It goes beside its base model's GGUF file.
 {_base_lines(export)}
 llama.cpp
@@ -86,18 +81,12 @@ llama.cpp
 Ollama, in this folder, with base.gguf in it
   ollama create {NAME} -f Modelfile
   ollama run {NAME}
-
-vLLM takes the adapter as PEFT has it: ADAPTER is the run's adapter folder, or your repo on the Hub
-  vllm serve {export.base} --enable-lora --max-lora-rank {rank} --lora-modules {NAME}=ADAPTER
-"""
+{_vllm_lines(export)}"""
 
 
 def _base_lines(export: Exported) -> str:
-    if export.embedded:
-        return """
-pocket is inside ditto-hub and has no GGUF file, nor does llama.cpp's converter know its tokenizer.
-Export the merged model to use it elsewhere, or train on a real base model.
-"""
+    if export.base == POCKET:
+        return "base.gguf is pocket, the small base model inside ditto-hub.\n"
     also = f"\nThe weights it was trained on: {export.source}.\n" if export.source else ""
     return f"""
 To make base.gguf, with a copy of llama.cpp
@@ -106,19 +95,38 @@ To make base.gguf, with a copy of llama.cpp
 {also}"""
 
 
+def _vllm_lines(export: Exported) -> str:
+    if export.base == POCKET:  # nobody can fetch it
+        return ""
+    rank = vllm_rank(export.rank)
+    return f"""
+vLLM takes the adapter as PEFT has it: ADAPTER is the run's adapter folder, or your repo on the Hub
+  vllm serve {export.base} --enable-lora --max-lora-rank {rank} --lora-modules {NAME}=ADAPTER
+"""
+
+
 def _merged_lines(export: Exported) -> str:
     return f"""This folder is a plain model with the adapter in its weights, ready to load.
 
-llama.cpp, with a copy of it
+vLLM
+  vllm serve . --served-model-name {NAME}
+
+{_converted_lines(export)}"""
+
+
+def _converted_lines(export: Exported) -> str:
+    if export.base == POCKET:
+        return (
+            "llama.cpp's converter does not know the tokenizer of pocket. For llama.cpp and Ollama"
+            " export\nthe adapter with --gguf; pocket goes along.\n"
+        )
+    return f"""llama.cpp, with a copy of it
   python llama.cpp/convert_hf_to_gguf.py . --outfile merged.gguf
   llama-cli -m merged.gguf {_flags(export.drawing)}
 
 Ollama, in this folder (where it does not import this kind of model: FROM ./merged.gguf)
   ollama create {NAME} -f Modelfile
   ollama run {NAME}
-
-vLLM
-  vllm serve . --served-model-name {NAME}
 """
 
 

@@ -9,7 +9,14 @@ from typing import Any, BinaryIO, Literal, get_args
 
 from ditto_hub.errors import ConfigError
 from ditto_hub.hub.publishing.bundle import WeightFiles, read_weights
-from ditto_hub.hub.publishing.companions import MODELFILE, README, Exported, modelfile, readme
+from ditto_hub.hub.publishing.companions import (
+    MODELFILE,
+    POCKET,
+    README,
+    Exported,
+    modelfile,
+    readme,
+)
 from ditto_hub.hub.publishing.packing import write_zip
 from ditto_hub.runs.folder import Run
 from ditto_hub.runs.storage import new_folder, told_as_storage_error
@@ -69,7 +76,7 @@ def pack_export(run: Run, target: BinaryIO, candidate: str | None, token: Token 
 
 
 def _write_gguf(run: Run, adapter: WeightFiles, folder: Path, token: Token | str) -> None:
-    from ditto_hub.engine import gguf_adapter
+    from ditto_hub.engine import gguf_adapter, gguf_base
     from ditto_hub.engine.adapter import read_tensors
     from ditto_hub.engine.base_model import load_config
 
@@ -83,6 +90,8 @@ def _write_gguf(run: Run, adapter: WeightFiles, folder: Path, token: Token | str
         folder / gguf_adapter.FILE,
         (f"{run.record.id} {adapter.candidate}", _base_name(base)),
     )
+    if base["id"] == POCKET:
+        gguf_base.write_pocket(folder / gguf_base.FILE)
 
 
 def _write_companions(
