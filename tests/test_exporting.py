@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from run_folders import SECRET, make_run
 from safetensors.torch import save_file
+from tiny_models import load_tiny
 
 import ditto_hub
 from ditto_hub import api, pocket
@@ -27,6 +28,7 @@ from ditto_hub.cli import main
 from ditto_hub.config import Sampling
 from ditto_hub.engine import gguf_adapter
 from ditto_hub.engine.gguf_adapter import LAYOUTS, interleave, write_gguf
+from ditto_hub.engine.merged_model import write_merged
 from ditto_hub.engine.targets import lora_targets, outside_text
 from ditto_hub.errors import BaseModelError, ConfigError, RunError, StorageError
 from ditto_hub.hub.publishing.companions import Exported, modelfile, readme
@@ -228,6 +230,24 @@ def test_a_layer_outside_the_blocks_is_refused(tmp_path: Path) -> None:
         write_gguf(config, tensors, model.config, tmp_path / "a.gguf", ("", ""))
 
 
+@pytest.mark.parametrize("wrong", [{"lora_alpha": "much"}, {"alpha_pattern": {"q_proj": 0}}])
+def test_an_alpha_that_is_none_is_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
+    """llama.cpp would take 0 for "no scale"."""
+    model = tiny_model("llama")
+    config, tensors = adapted(model)
+    with pytest.raises(BaseModelError, match=r"adapter_config.json is damaged"):
+        write_gguf(config | wrong, tensors, model.config, tmp_path / "a.gguf", ("", ""))
+
+
+def test_another_models_adapter_is_refused(tmp_path: Path) -> None:
+    """Its rows are not those of whole heads."""
+    model = tiny_model("llama")
+    config, tensors = adapted(model)
+    model.config.num_attention_heads = 5
+    with pytest.raises(BaseModelError, match="does not fit"):
+        write_gguf(config, tensors, model.config, tmp_path / "a.gguf", ("", ""))
+
+
 def test_without_gguf_the_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With the command that installs it."""
     monkeypatch.setattr(gguf_adapter, "importlib", _nothing_installed())
@@ -293,6 +313,22 @@ def test_a_merged_model_loads_plainly(run: Run, candidate: str | None, tmp_path:
     assert mine.apply_chat_template(turns) == theirs.apply_chat_template(turns)
     assert "FROM .\n" in (folder / "Modelfile").read_text("utf-8")
     assert not list(tmp_path.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("family", ["gemma", "mistral", "phi3", "qwen3", "smollm2"])
+def test_every_family_merges(family: str, tiny: Callable[[str], Path], tmp_path: Path) -> None:
+    """On all linear layers, tied embeddings among them; other weights are the base's own."""
+    model, _ = load_tiny(tiny(family))
+    config, tensors = adapted(model.eval())
+    expected = logits(model)
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(config, default=list))
+    save_file(tensors, tmp_path / "adapter" / "adapter_model.safetensors")
+    (tmp_path / "out").mkdir()
+    base = {"id": str(tiny(family)), "revision": None}
+    write_merged(tmp_path / "adapter", base, tmp_path / "out", NOBODY)
+    merged, _ = load_tiny(tmp_path / "out")
+    torch.testing.assert_close(logits(merged.eval()), expected, rtol=0, atol=1e-4)
 
 
 def test_a_merged_model_keeps_the_stored_dtype(run: Run, tmp_path: Path) -> None:

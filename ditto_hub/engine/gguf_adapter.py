@@ -174,10 +174,19 @@ def read_pairs(config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -
 
 
 def scale_of(layer: str, rank: int, config: Mapping[str, Any]) -> float:
-    """Return what PEFT multiplies a layer's product by."""
+    """Return what PEFT multiplies a layer's product by.
+
+    Raises:
+        BaseModelError: the config says no positive number.
+    """
     patterns: Mapping[str, float] = config.get("alpha_pattern") or {}
-    key = get_pattern_key(list(patterns), layer)
-    alpha = float(patterns.get(key, config["lora_alpha"]))
+    try:
+        alpha = float(patterns.get(get_pattern_key(list(patterns), layer), config["lora_alpha"]))
+        if not 0 < alpha < math.inf:
+            raise ValueError(alpha)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        path = "adapter_config.json"
+        raise BaseModelError("engine.adapter_config_damaged", path=path, error=error) from error
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
@@ -195,7 +204,7 @@ def gguf_tensors(
         text_config: of the base model's language part.
 
     Raises:
-        BaseModelError: a layer has no place in a GGUF file.
+        BaseModelError: a layer has no place in a GGUF file, or is another base model's.
     """
     import gguf
 
@@ -207,6 +216,8 @@ def gguf_tensors(
             raise BaseModelError("engine.gguf_no_such_layer", layer=pair.layer)
         up = pair.up
         if layout.interleaved and (heads := heads_of(pair.layer, text_config)):
+            if len(up) % (2 * heads):
+                raise BaseModelError("engine.adapter_misfit")
             up = interleave(up, heads)
         by = pair.scale * len(pair.down) / alpha
         yield f"{name}.weight.lora_a", pair.down

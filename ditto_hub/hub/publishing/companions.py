@@ -18,7 +18,7 @@ class Exported:
 
     Args:
         base: the base model's id on the Hub, or its folder's name.
-        source: where else its weights came from, or empty.
+        source: how the weights that it was trained on differ from the base model's, or empty.
         adapter: which run's and candidate's it is, in words.
         merged: the adapter is in the model's weights.
         drawing: how texts are drawn.

@@ -104,7 +104,7 @@ def _write_companions(
     chat = load_format(where, token, revision)
     export = Exported(
         base=_base_name(base),
-        source=str(base.get("source") or ""),
+        source=str(base.get("source") or ("4 bits, NF4" if base.get("quantize") else "")),
         adapter=f"DITTO adapter {adapter.candidate} of the run {run.record.id}",
         merged=form == "merged",
         drawing=run.config.reading.settled(load_recommended(where, token, revision)),
