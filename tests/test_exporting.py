@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -55,6 +56,8 @@ EYES = {
     "image_size": 28,
     "patch_size": 14,
 }
+IN_PAIRS = ("arcee", "granite", "granitemoe", "llama", "mistral", "mixtral", "olmo", "pocket",
+            "smollm3")  # fmt: skip
 IDS = torch.tensor([[5, 17, 33, 4, 90, 61, 8]])
 
 
@@ -101,7 +104,7 @@ def in_pairs(rows: np.ndarray, heads: int) -> np.ndarray:
 
 def heads_in_pairs(name: str, model_type: str, config: Any) -> int:
     """Return how many heads of a tensor llama.cpp has in pairs."""
-    if model_type not in ("arcee", "granite", "llama", "mistral", "pocket", "smollm3"):
+    if model_type not in IN_PAIRS:
         return 0
     found = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
     return int(found.get(name.split(".")[2], 0))
@@ -469,3 +472,11 @@ def test_the_readme_says_of_pocket_what_works() -> None:
         assert "convert_hf_to_gguf" not in text
         assert "hf download" not in text
     assert "vllm" not in readme(export_of(base="pocket"))
+
+
+def test_the_guide_names_every_type() -> None:
+    """docs/how-to/loading.md lists what can be written, and nothing else."""
+    guide = (Path(__file__).parents[1] / "docs/how-to/loading.md").read_text("utf-8")
+    listed = re.search(r"linear layers of (.+?) models\.", guide, re.S)
+    assert listed is not None
+    assert sorted(re.split(r",\s+|\s+and\s+", listed[1])) == sorted({*LAYOUTS} - {"gemma3_text"})

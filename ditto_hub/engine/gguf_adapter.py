@@ -41,21 +41,35 @@ class Layout:
     interleaved: bool = False
 
 
-# transformers' model_type -> llama.cpp's layout; each compared with llama.cpp's own converter
+# transformers' model_type -> llama.cpp's layout; each compared with llama.cpp and its converter
 LAYOUTS = {
+    "apertus": Layout("apertus"),
     "arcee": Layout("arcee", interleaved=True),
+    "cohere": Layout("command-r"),
+    "ernie4_5": Layout("ernie4_5"),
+    "exaone4": Layout("exaone4"),
     "gemma": Layout("gemma"),
     "gemma2": Layout("gemma2"),
     "gemma3": Layout("gemma3"),
     "gemma3_text": Layout("gemma3"),
+    "glm4": Layout("glm4"),
+    "gpt_oss": Layout("gpt-oss"),
     "granite": Layout("granite", interleaved=True),
+    "granitemoe": Layout("granitemoe", interleaved=True),
     "llama": Layout("llama", interleaved=True),
     "mistral": Layout("llama", interleaved=True),
+    "mixtral": Layout("llama", interleaved=True),
+    "nemotron": Layout("nemotron"),
+    "olmo": Layout("olmo", interleaved=True),
     "olmo2": Layout("olmo2"),
+    "olmo3": Layout("olmo2"),
     "phi3": Layout("phi3"),
     "qwen2": Layout("qwen2"),
     "qwen3": Layout("qwen3"),
+    "qwen3_moe": Layout("qwen3moe"),
+    "seed_oss": Layout("seed_oss"),
     "smollm3": Layout("smollm3", interleaved=True),
+    "stablelm": Layout("stablelm"),
     "starcoder2": Layout("starcoder2"),
 }
 # What of a LoraConfig means more than two matrices a layer, as long as it is set.
