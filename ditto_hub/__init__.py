@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ditto_hub.api.comparing import evaluate, stream_evaluate
     from ditto_hub.api.creation import check
     from ditto_hub.api.estimating import estimate_run as estimate
+    from ditto_hub.api.exporting import export
     from ditto_hub.api.publishing import publish, stream_publish
     from ditto_hub.api.training import resume, stream, stream_resume, train
     from ditto_hub.config import RunConfig, preset
@@ -42,6 +43,7 @@ __all__ = [
     "check",
     "estimate",
     "evaluate",
+    "export",
     "load",
     "preset",
     "publish",
@@ -69,6 +71,7 @@ _HOMES = {
     "check": "api.creation",
     "estimate": "api.estimating:estimate_run",
     "evaluate": "api.comparing",
+    "export": "api.exporting",
     "load": "api.adapters",
     "preset": "config",
     "publish": "api.publishing",

@@ -44,6 +44,7 @@ DOORS = {
     "trl": {"engine/plain.py", "ditto/rivals.py"},
     "datasets": {"engine/plain.py", "ditto/rivals.py"},
     "bitsandbytes": {"engine"},
+    "gguf": {"engine"},
     "gradio": {"ui"},
     "spaces": {"backends/zerogpu"},
     "sklearn": {"evaluation", "hub/publishing"},
@@ -251,7 +252,7 @@ def test_type_checkers_see_what_is_there() -> None:
 @pytest.mark.parametrize(
     "command",
     ["", "check", "pick", "settings", "estimate", "deploy", "train", "resume", "generate",
-     "evaluate", "publish",
+     "evaluate", "export", "publish",
      "runs", "runs list", "runs show", "runs cancel", "runs keep", "runs kept",
      "runs restore", "runs delete"],
 )  # fmt: skip

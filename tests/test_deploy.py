@@ -122,6 +122,13 @@ def test_requirements_leave_the_builder_its_own() -> None:
     assert any(line.startswith("torch>=") for line in lines)
 
 
+def test_a_space_can_write_gguf_files() -> None:
+    """It has the package of the extra [gguf], in the extra's bounds."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    for line in extras["optional-dependencies"]["gguf"]:
+        assert line in requirements().splitlines()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_folder_is_whole_and_clean(
     kind: str, plans: dict[str, SpacePlan], tmp_path: Path

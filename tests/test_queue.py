@@ -276,17 +276,35 @@ def client() -> TestClient:
     [(ANN, 200), (BOB, 404), ("", 404), ("x", 404)],
     ids=["owner", "another", "none", "nonsense"],
 )
+@pytest.mark.parametrize("name", ["adapter.zip", "gguf.zip"])
 def test_a_zip_is_its_owners(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch, secret: str, status: int
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, secret: str, status: int, name: str
 ) -> None:
-    """The adapter's zip, for the browser that trained it and for no other."""
-    monkeypatch.setattr("ditto_hub.api.pack", lambda run, file: file.write(b"a zip"))
+    """The adapter's zips, for the browser that trained it and for no other."""
+    for pack in ("pack", "pack_gguf"):
+        monkeypatch.setattr(f"ditto_hub.api.{pack}", lambda run, file, **_: file.write(b"a zip"))
     run = make_run()
-    answer = client.get(f"/ditto/runs/{run.record.id}/adapter.zip", headers={SECRET_HEADER: secret})
+    answer = client.get(f"/ditto/runs/{run.record.id}/{name}", headers={SECRET_HEADER: secret})
     assert answer.status_code == status
     if status == 200:
         assert answer.content == b"a zip"
         assert "no-store" in answer.headers["cache-control"]
+
+
+def test_what_has_no_place_in_a_gguf_file_is_told(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In words and in the browser's language, with no file left behind."""
+
+    def refuse(run: Run, file: object, **_: object) -> None:
+        raise BaseModelError("engine.gguf_unknown_type", model_type="mamba", known="llama")
+
+    monkeypatch.setattr("ditto_hub.api.pack_gguf", refuse)
+    run = make_run()
+    headers = {SECRET_HEADER: ANN, "accept-language": "zh-CN"}
+    answer = client.get(f"/ditto/runs/{run.record.id}/gguf.zip", headers=headers)
+    assert answer.status_code == 422
+    assert "类型为 mamba 的适配器" in answer.text
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The use cases: check, train, resume, estimate, publish, load, evaluate.
+"""The use cases: check, train, resume, estimate, publish, export, load, evaluate.
 
 The command line and the app call these and add nothing of their own. Importing this loads neither
 torch nor gradio.
@@ -22,6 +22,7 @@ from ditto_hub.api.estimating import (
     live_prices,
     planned_job,
 )
+from ditto_hub.api.exporting import can_write_gguf, export, pack_gguf
 from ditto_hub.api.job_runs import (
     attach,
     cancel,
@@ -54,6 +55,7 @@ __all__ = [
     "agree_to_keep",
     "assisting",
     "attach",
+    "can_write_gguf",
     "cancel",
     "cancel_job",
     "check",
@@ -66,6 +68,7 @@ __all__ = [
     "estimate_devices",
     "estimate_run",
     "evaluate",
+    "export",
     "forget_job",
     "has_job",
     "how_kept",
@@ -77,6 +80,7 @@ __all__ = [
     "load",
     "outside_pocket",
     "pack",
+    "pack_gguf",
     "planned_job",
     "prepare",
     "preview",

@@ -1,4 +1,4 @@
-"""Commands about what came out: generate, evaluate, card, publish."""
+"""Commands about what came out: generate, evaluate, card, export, publish."""
 
 from __future__ import annotations
 
@@ -212,6 +212,31 @@ def card(run: str) -> None:
     opened = Run.load(run)
     write_card(opened)
     click.echo(opened.folder / "adapter" / "README.md")
+
+
+@main.command()
+@click.argument("run")
+@click.option("--gguf", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Write the adapter alone as a GGUF file, for llama.cpp and Ollama.")  # fmt: skip
+@click.option("--merged", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Write the base model with the adapter merged in, as safetensors.")  # fmt: skip
+@click.option("--candidate", metavar="NAME", help="sft, sft-long or round-N [default: the chosen].")
+def export(run: str, gguf: Path | None, merged: Path | None, candidate: str | None) -> None:
+    """Write a RUN's adapter for other programs, with a Modelfile and a README.txt.
+
+    Give --gguf or --merged. FOLDER is new or empty, and is written whole or not at all.
+    """
+    from ditto_hub import api
+    from ditto_hub.runs.folder import Run
+
+    folder = gguf or merged
+    if folder is None or (gguf and merged):
+        raise click.UsageError("Give either --gguf FOLDER or --merged FOLDER.")
+    made = api.export(
+        Run.load(run), folder, form="gguf" if gguf else "merged", candidate=candidate, token=token()
+    )
+    for path in sorted(made.iterdir()):
+        click.echo(path)
 
 
 @main.command()

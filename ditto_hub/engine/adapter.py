@@ -26,6 +26,30 @@ from ditto_hub.engine.targets import lora_targets, outside_text
 from ditto_hub.errors import BaseModelError
 
 
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file.
+
+    Raises:
+        BaseModelError: it is missing or damaged.
+    """
+    try:
+        return tensors_from_bytes(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise BaseModelError("runs.weights_unreadable", path=path) from error
+
+
+def tokenizer_files(tokenizer: Any) -> dict[str, bytes]:
+    """Return a tokenizer's files, chat template included, without how it was loaded here."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        files = {p.name: p.read_bytes() for p in sorted(Path(folder).iterdir())}
+    settings = json.loads(files["tokenizer_config.json"])
+    for how_it_was_loaded_here in ("local_files_only", "is_local"):
+        settings.pop(how_it_was_loaded_here, None)
+    text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
+    return {**files, "tokenizer_config.json": text.encode()}
+
+
 class AdaptedModel:
     """A base model with one LoRA adapter, named `default`; the base's weights never change.
 
@@ -130,12 +154,7 @@ class AdaptedModel:
         Raises:
             BaseModelError: the weights are missing or damaged, or of another shape.
         """
-        path = folder / "adapter_model.safetensors"
-        try:
-            tensors = tensors_from_bytes(path.read_bytes())
-        except (OSError, SafetensorError) as error:
-            raise BaseModelError("runs.weights_unreadable", path=path) from error
-        self.restore(tensors)
+        self.restore(read_tensors(folder / "adapter_model.safetensors"))
 
     def adapter_files(self) -> dict[str, bytes]:
         """Return the files that plain PEFT loads, the same bytes for the same weights."""
@@ -150,14 +169,7 @@ class AdaptedModel:
 
     def tokenizer_files(self) -> dict[str, bytes]:
         """Return the tokenizer's files, chat template included."""
-        with tempfile.TemporaryDirectory() as folder:
-            self.tokenizer.save_pretrained(folder)
-            files = {p.name: p.read_bytes() for p in sorted(Path(folder).iterdir())}
-        settings = json.loads(files["tokenizer_config.json"])
-        for how_it_was_loaded_here in ("local_files_only", "is_local"):
-            settings.pop(how_it_was_loaded_here, None)
-        text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
-        return {**files, "tokenizer_config.json": text.encode()}
+        return tokenizer_files(self.tokenizer)
 
     @property
     def dtype_name(self) -> str:

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GenerationConfig,
+)
 from transformers.utils import cached_file
 
 from ditto_hub import pocket
@@ -78,6 +84,7 @@ def load_base(
     *,
     device: torch.device | None = None,
     token: Token | str,
+    dtype: str | None = None,
 ) -> tuple[Any, Any]:
     """Load a base model and its tokenizer, frozen and in evaluation mode.
 
@@ -86,6 +93,7 @@ def load_base(
             is "4bit" or missing.
         device: where to; default `pick_device()`.
         token: of the Hub, for a private or gated base model.
+        dtype: "auto" for that of the stored weights; default what the device computes in.
 
     Raises:
         BaseModelError: it cannot be loaded, or not in 4 bits.
@@ -98,9 +106,10 @@ def load_base(
         config = AutoConfig.from_pretrained(where, **options)
         config.attention_dropout = 0.0
         tokenizer = load_tokenizer(where, **options)
+        options["dtype"] = dtype or pick_dtype(device)
         if base_model.get("quantize") == "4bit":
             options |= four_bit(device)
-        model = _onto(device, lambda: _whole_model(where, config, device, options))
+        model = _onto(device, lambda: _whole_model(where, config, options))
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -109,12 +118,11 @@ def load_base(
     return model.eval().requires_grad_(False), tokenizer
 
 
-def _whole_model(where: str, config: Any, device: torch.device, options: dict[str, Any]) -> Any:
+def _whole_model(where: str, config: Any, options: dict[str, Any]) -> Any:
     """Load a model, unless weights of it are missing: they would be random."""
     model, found = AutoModelForCausalLM.from_pretrained(
         where,
         config=config,
-        dtype=pick_dtype(device),
         use_safetensors=True,
         output_loading_info=True,
         **options,
@@ -268,9 +276,35 @@ def context_length(base_model_id: str, token: Token | str) -> int:
         return _bounds(config)[1] or UNKNOWN_CONTEXT
 
 
+def load_config(base_model_id: str, token: Token | str, revision: str | None = None) -> Any:
+    """Return a base model's config, without loading its weights.
+
+    Raises:
+        BaseModelError: it cannot be read.
+    """
+    with translated(base_model_id):
+        where = locate(base_model_id)
+        return AutoConfig.from_pretrained(where, revision=revision, **reading(token))
+
+
+def load_recommended(
+    base_model_id: str, token: Token | str, revision: str | None = None
+) -> dict[str, float]:
+    """Return what `recommended` does, without loading the model's weights."""
+    where = locate(base_model_id)
+    try:
+        found = GenerationConfig.from_pretrained(where, revision=revision, **reading(token))
+    except (OSError, ValueError):  # it has none, or none that can be read
+        return {}
+    return _recommends(found)
+
+
 def recommended(model: Any) -> dict[str, float]:
     """Return temperature, top_p and top_k that a model's generation config recommends, if any."""
-    config = getattr(model, "generation_config", None)
+    return _recommends(getattr(model, "generation_config", None))
+
+
+def _recommends(config: Any) -> dict[str, float]:
     if not getattr(config, "do_sample", None):
         return {}
     found = {name: getattr(config, name, None) for name in ("temperature", "top_p", "top_k")}

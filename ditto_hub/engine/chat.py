@@ -118,6 +118,12 @@ class ChatFormat:
         self.pad_is_stop = self.pad_id in self.stop_ids
         self.folds_system = self._refuses_system()
 
+    @property
+    def stop_texts(self) -> tuple[str, ...]:
+        """What `stop_ids` are in text, for a program that stops at texts."""
+        texts = (self.tokenizer.decode([token]) for token in self.stop_ids)
+        return tuple(dict.fromkeys(text for text in texts if text.strip()))
+
     def prompt_ids(self, messages: Sequence[Turn]) -> list[int]:
         """Return the ids that a completion follows.
 

@@ -76,6 +76,43 @@ def replace_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         shutil.rmtree(new, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder to fill; it becomes the one that is meant, or goes with an error.
+
+    Args:
+        folder: that is made; it is missing or empty.
+
+    Raises:
+        StorageError: the disk refused, or something came into the folder meanwhile.
+    """
+    new = _temporary(folder)
+    try:
+        with told_as_storage_error(folder):
+            new.mkdir(parents=True)
+        yield new
+        with told_as_storage_error(folder):
+            os.replace(new, folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def require_room(folder: Path, size: int) -> None:
+    """Check that a disk has room before a large file is written.
+
+    Args:
+        folder: on the disk; it is there.
+        size: bytes.
+
+    Raises:
+        StorageError: it has not.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        gib = {"needed": size / 2**30, "free": free / 2**30}
+        raise StorageError("runs.no_room", folder=folder, **gib)
+
+
 def _moved(new: Path, folder: Path) -> bool:
     """Rename a folder, unless something that is not empty has the name."""
     try:

@@ -161,10 +161,21 @@ def test_the_owner_gets_the_adapter_as_a_zip(first: First) -> None:
         assert {"adapter_config.json", "adapter_model.safetensors"} <= set(packed.namelist())
 
 
+def test_the_owner_gets_a_gguf_adapter_for_ollama(first: First) -> None:
+    """Made when it is asked for: the adapter, a Modelfile, and how to use both."""
+    go_to(first.page, "publish")
+    with first.page.expect_download() as got:
+        first.page.click("#publish-gguf")
+    assert got.value.suggested_filename == f"ditto-{first.run_id}-gguf.zip"
+    with zipfile.ZipFile(got.value.path()) as packed:
+        assert {"adapter.gguf", "Modelfile", "README.txt"} <= set(packed.namelist())
+
+
 @pytest.mark.parametrize(
     "path",
     [
         "/ditto/runs/{id}/adapter.zip",
+        "/ditto/runs/{id}/gguf.zip",
         "/gradio_api/file={home}/runs/{id}/run.json",
         "/gradio_api/file={home}/runs/{id}/demos.jsonl",
         "/gradio_api/file/{home}/runs/{id}/run.json",

@@ -56,20 +56,29 @@ Bundle = dict[str, Data]
 
 
 @dataclass(frozen=True)
-class AdapterFiles:
-    """Hold an adapter as a run folder has it.
+class WeightFiles:
+    """Hold an adapter without its tokenizer.
 
     Args:
         candidate: whose it is.
         config: content of adapter_config.json.
         weights: path of the weights.
-        tokenizer: file name -> path.
-        probed: the run's probe was made with this adapter.
     """
 
     candidate: str
     config: Mapping[str, Any]
     weights: Path
+
+
+@dataclass(frozen=True)
+class AdapterFiles(WeightFiles):
+    """Hold an adapter as a run folder has it.
+
+    Args:
+        tokenizer: file name -> path.
+        probed: the run's probe was made with this adapter.
+    """
+
     tokenizer: Mapping[str, Path]
     probed: bool
 
@@ -93,6 +102,25 @@ def read_adapter(run: Run, candidate: str | None = None, own_folder: bool = Fals
     Raises:
         RunError: something is missing, damaged, or was edited by hand.
     """
+    weights = read_weights(run, candidate, own_folder)
+    root = run.folder / "adapter"
+    found = {n: root / n for n in TOKENIZER if (root / n).is_file()}
+    if "tokenizer_config.json" not in found:
+        raise RunError("hub.no_tokenizer", root=root, run_id=run.record.id)
+    probed = weights.candidate == (run.record.probe_of or run.record.chosen)
+    return AdapterFiles(**vars(weights), tokenizer=found, probed=probed)
+
+
+def read_weights(run: Run, candidate: str | None = None, own_folder: bool = False) -> WeightFiles:
+    """Find a run's adapter and check that it is whole, whether or not a tokenizer is with it.
+
+    Args:
+        candidate: name of one; None for the chosen one.
+        own_folder: read it among the candidates even where it is the chosen one.
+
+    Raises:
+        RunError: something is missing, damaged, or was edited by hand.
+    """
     require_plain_files(run.folder)
     if candidate and candidate not in run.candidates():
         have = ", ".join(run.candidates()) or Message("runs.none_yet")
@@ -106,12 +134,7 @@ def read_adapter(run: Run, candidate: str | None = None, own_folder: bool = Fals
     _check_weights(folder / WEIGHTS)
     if chosen:
         _check_chosen(run, name, folder / WEIGHTS)
-    root = run.folder / "adapter"
-    found = {n: root / n for n in TOKENIZER if (root / n).is_file()}
-    if "tokenizer_config.json" not in found:
-        raise RunError("hub.no_tokenizer", root=root, run_id=run.record.id)
-    probed = name == (run.record.probe_of or run.record.chosen)
-    return AdapterFiles(name, config, folder / WEIGHTS, found, probed)
+    return WeightFiles(name, config, folder / WEIGHTS)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -124,11 +124,16 @@ merged.save_pretrained("merged")
 tokenizer.save_pretrained("merged")"""
 
 
+def vllm_rank(rank: int) -> int:
+    """Return the smallest rank that vLLM knows and that is large enough for an adapter's."""
+    return next((known for known in VLLM_RANKS if known >= rank), rank)
+
+
 def serve_code(subject: CardSubject) -> str:
     """Return the command that serves base and adapter with vLLM."""
-    rank = next((r for r in VLLM_RANKS if r >= subject.rank), subject.rank)
     at = f" --revision {subject.base_revision}" if subject.base_revision else ""
     name = subject.repo_id.split("/")[-1]
+    rank = vllm_rank(subject.rank)
     return (
         f"vllm serve {subject.base_path}{at} \\\n    --enable-lora --max-lora-rank {rank}"
         f" --lora-modules {name}={subject.repo_id}"

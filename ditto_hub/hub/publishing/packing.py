@@ -89,7 +89,7 @@ def pack(run: Run, target: BinaryIO, candidate: str | None = None) -> None:
         files |= {f"{BASE_FOLDER}/{path}": data for path, data in its_own.items()}
     here = replace(draft.subject, repo_id=".", base_id=base)
     files[LOADER] = f"{adapter_code(here)}\n".encode()
-    _zip(files, target)
+    write_zip(files, target)
 
 
 def _draft(run: Run, repo_id: str, options: PublishOptions) -> tuple[Source, Draft]:
@@ -98,7 +98,8 @@ def _draft(run: Run, repo_id: str, options: PublishOptions) -> tuple[Source, Dra
     return source, build(source, named, draft_base(run, source.base_id, named), options)
 
 
-def _zip(files: Mapping[str, Data], target: BinaryIO) -> None:
+def write_zip(files: Mapping[str, Data], target: BinaryIO) -> None:
+    """Write files into a zip; the same bytes for the same files."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as packed:  # weights hardly shrink
         for path, data in sorted(files.items()):
             entry = zipfile.ZipInfo(path, MOMENT)

@@ -28,6 +28,7 @@ PACKAGE = Path(__file__).resolve().parents[2]
 DESCRIPTION_CHARS = 60  # the Hub refuses longer ones
 # Of these a card may suggest one; others can only be asked for by the API.
 SUGGESTED = ("cpu-", "t4-", "l4x", "l40s", "a10g-", "a100")
+MORE = ("gguf>=0.18,<1",)  # the extra [gguf], for the download for Ollama
 BUILDERS_OWN = ("gradio", "gradio-client", "spaces", "uvicorn", "websockets")
 PAID_SLEEP_S = 1800
 # A run that a Space should be able to make: seven demonstrations of a long letter.
@@ -255,7 +256,7 @@ def requirements() -> str:
     Raises:
         ConfigError: one of them is pinned, which the builder's own bounds may contradict.
     """
-    lines = [line for line in _declared() if _name(line) not in BUILDERS_OWN]
+    lines = [line for line in [*_declared(), *MORE] if _name(line) not in BUILDERS_OWN]
     pinned = [line for line in lines if "==" in line]
     if pinned:
         raise ConfigError("hub.requirement_is_pinned", pinned=pinned[0])

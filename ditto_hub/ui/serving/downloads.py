@@ -12,9 +12,9 @@ import os
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -25,9 +25,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ditto_hub import api
 from ditto_hub.errors import BackendError, DittoError, RunError
 from ditto_hub.runs.folder import Run
+from ditto_hub.tokens import Token, as_token
 from ditto_hub.ui.i18n.words import locale_of
 from ditto_hub.ui.serving.background import status
-from ditto_hub.ui.serving.session import Visitor, browser_owner, own_run, signed_in
+from ditto_hub.ui.serving.session import Visitor, browser_owner, own_run, signed_in, token_of
 from ditto_hub.words import told
 
 SECRET_HEADER = "x-ditto-secret"
@@ -37,6 +38,8 @@ CLOSED = ("/gradio_api/file", "/gradio_api/stream", "/gradio_api/proxy", "/gradi
 AT_ONCE = 2  # downloads of one run
 HEADERS = {"cache-control": "private, no-store", "x-content-type-options": "nosniff"}
 
+Pack = Callable[[Run, BinaryIO], None]
+
 _sending: Counter[str] = Counter()
 _counting = threading.Lock()
 
@@ -44,15 +47,21 @@ _counting = threading.Lock()
 DOWNLOAD_JS = """async (runId, secret) => {
   if (!runId) return [];
   const headers = {"SECRET": secret || ""};
-  const answer = await fetch(`ditto/runs/${runId}/adapter.zip`, {headers});
+  const answer = await fetch(`ditto/runs/${runId}/FILE`, {headers});
   if (!answer.ok) { alert(await answer.text()); return []; }
   const link = document.createElement("a");
   link.href = URL.createObjectURL(await answer.blob());
-  link.download = `ditto-${runId}.zip`;
+  link.download = `ditto-${runId}-FILE`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   return [];
 }""".replace("SECRET", SECRET_HEADER)
+ADAPTER, GGUF = "adapter.zip", "gguf.zip"
+
+
+def download_js(file: str) -> str:
+    """Return the script that fetches one of the files of the run that is shown."""
+    return DOWNLOAD_JS.replace("FILE", file)
 
 
 class ClosedFiles:
@@ -78,7 +87,8 @@ def closed_files() -> Middleware:
 def download_routes() -> list[Route]:
     """Return the routes that serve a visitor's own files, and the server's status."""
     return [
-        Route("/ditto/runs/{run_id}/adapter.zip", adapter_zip),
+        Route(f"/ditto/runs/{{run_id}}/{ADAPTER}", adapter_zip),
+        Route(f"/ditto/runs/{{run_id}}/{GGUF}", gguf_zip),
         Route("/ditto/status", server_status),
     ]
 
@@ -91,18 +101,31 @@ def server_status(request: Request) -> Response:
 
 def adapter_zip(request: Request) -> Response:
     """Serve the adapter of the asking visitor's run as a zip; 404 for another's, or none."""
+    return _serve(request, ADAPTER, lambda run, file: api.pack(run, file))
+
+
+def gguf_zip(request: Request) -> Response:
+    """Serve the adapter of the asking visitor's run for llama.cpp and Ollama, as a zip.
+
+    404 for another's run, or none; 422 where its base model has no place in a GGUF file.
+    """
+    token = _token_of(request)
+    return _serve(request, GGUF, lambda run, file: api.pack_gguf(run, file, token=token))
+
+
+def _serve(request: Request, name: str, pack: Pack) -> Response:
     locale = locale_of(request)
     try:
         run = own_run(request.path_params["run_id"], _asking(request))
         with contextlib.ExitStack() as held:
             held.enter_context(_one_of_few(run.record.id))
-            path = zip_adapter(run)
+            path = write_zip(run, pack)
             held.callback(path.unlink, missing_ok=True)
-            return _Zip(path, f"ditto-{run.record.id}.zip", held.pop_all())
-    except RunError as error:
-        return PlainTextResponse(told(error.both, locale), 404, HEADERS)
-    except BackendError as error:
-        return PlainTextResponse(told(error.both, locale), 429, HEADERS)
+            return _Zip(path, f"ditto-{run.record.id}-{name}", held.pop_all())
+    except DittoError as error:
+        kinds = ((RunError, 404), (BackendError, 429))
+        status = next((code for kind, code in kinds if isinstance(error, kind)), 422)
+        return PlainTextResponse(told(error.both, locale), status, HEADERS)
 
 
 class _Zip(FileResponse):
@@ -136,17 +159,17 @@ def _one_of_few(run_id: str) -> Iterator[None]:
             _sending -= Counter([run_id])  # and drops what is down to zero
 
 
-def zip_adapter(run: Run) -> Path:
-    """Write a run's adapter, with its card and a script that loads it, into a new temporary zip.
+def write_zip(run: Run, pack: Pack) -> Path:
+    """Write what is packed of a run into a new temporary zip.
 
     Raises:
-        RunError: the run has no whole adapter.
+        DittoError: it could not be packed.
     """
     descriptor, name = tempfile.mkstemp(suffix=".zip", prefix="ditto-")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            api.pack(run, file)
-    except DittoError:
+            pack(run, file)
+    except BaseException:
         Path(name).unlink()
         raise
     return Path(name)
@@ -154,11 +177,21 @@ def zip_adapter(run: Run) -> Path:
 
 def _asking(request: Request) -> Visitor:
     """Tell who asks for a file; the session is there where signing in is set up."""
+    secret = request.headers.get(SECRET_HEADER, "")
+    if user := _session_of(request):
+        return signed_in(str(user["userinfo"]["preferred_username"]), secret)
+    return Visitor(browser_owner(secret), None)
+
+
+def _token_of(request: Request) -> Token:
+    """Return whose Hub token reads a base model's config for who asks."""
+    user = _session_of(request)
+    return as_token(str(user["access_token"])) if user else token_of(None)
+
+
+def _session_of(request: Request) -> Mapping[str, Any] | None:
+    """Return what signing in left in the session, None for nobody."""
     session: Mapping[str, Any] = request.scope.get("session") or {}
     from gradio.oauth import _get_valid_oauth_info_from_session
 
-    secret = request.headers.get(SECRET_HEADER, "")
-    user = _get_valid_oauth_info_from_session(dict(session)) if session else None
-    if user:
-        return signed_in(str(user["userinfo"]["preferred_username"]), secret)
-    return Visitor(browser_owner(secret), None)
+    return _get_valid_oauth_info_from_session(dict(session)) if session else None
