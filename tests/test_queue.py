@@ -276,17 +276,19 @@ def client() -> TestClient:
     [(ANN, 200), (BOB, 404), ("", 404), ("x", 404)],
     ids=["owner", "another", "none", "nonsense"],
 )
-def test_a_zip_is_its_owners(
+def test_a_download_is_its_owners(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, secret: str, status: int
 ) -> None:
-    """The adapter's zip, for the browser that trained it and for no other."""
+    """The adapter's zip and the pairs, for the browser that trained and for no other."""
     monkeypatch.setattr("ditto_hub.api.pack", lambda run, file: file.write(b"a zip"))
+    monkeypatch.setattr("ditto_hub.api.preferences_bytes", lambda run: b"{}")
     run = make_run()
-    answer = client.get(f"/ditto/runs/{run.record.id}/adapter.zip", headers={SECRET_HEADER: secret})
-    assert answer.status_code == status
-    if status == 200:
-        assert answer.content == b"a zip"
-        assert "no-store" in answer.headers["cache-control"]
+    for name, content in (("adapter.zip", b"a zip"), ("pairs.jsonl", b"{}")):
+        answer = client.get(f"/ditto/runs/{run.record.id}/{name}", headers={SECRET_HEADER: secret})
+        assert answer.status_code == status
+        if status == 200:
+            assert answer.content == content
+            assert "no-store" in answer.headers["cache-control"]
 
 
 @pytest.mark.parametrize(

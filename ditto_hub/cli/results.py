@@ -1,4 +1,4 @@
-"""Commands about what came out: generate, evaluate, card, publish."""
+"""Commands about what came out: generate, evaluate, card, pairs, publish."""
 
 from __future__ import annotations
 
@@ -212,6 +212,35 @@ def card(run: str) -> None:
     opened = Run.load(run)
     write_card(opened)
     click.echo(opened.folder / "adapter" / "README.md")
+
+
+@main.command()
+@click.argument("run")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write the pairs to this file [default: print them].")  # fmt: skip
+@click.option("--kind", "kinds", multiple=True, metavar="KIND",
+              help="online, intermodel, edit or vote; may be repeated [default: all].")  # fmt: skip
+def pairs(run: str, output: Path | None, kinds: tuple[str, ...]) -> None:
+    """Write a RUN's comparisons and blind votes as preference data, one JSON object a line.
+
+    The form is TRL's: prompt, chosen and rejected as lists of messages; beside them the kind of
+    the pair and its round. The file holds your demonstrations.
+    """
+    from ditto_hub import api
+    from ditto_hub.api.preferences import KINDS
+    from ditto_hub.runs.folder import Run
+    from ditto_hub.runs.storage import write_atomic
+
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise click.BadParameter(
+            f"{unknown[0]!r} is none of {', '.join(KINDS)}", param_hint="--kind"
+        )
+    data = api.preferences_bytes(Run.load(run), kinds or KINDS)
+    if output is None:
+        click.echo(data, nl=False)
+        return
+    write_atomic(output, data)
+    click.echo(f"{len(data.splitlines())} pairs in {output}", err=True)
 
 
 @main.command()

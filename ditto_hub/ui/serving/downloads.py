@@ -41,18 +41,20 @@ _sending: Counter[str] = Counter()
 _counting = threading.Lock()
 
 # Fetches with the secret in a header, so that it stands in no address, log or history.
-DOWNLOAD_JS = """async (runId, secret) => {
+FETCH_JS = """async (runId, secret) => {
   if (!runId) return [];
   const headers = {"SECRET": secret || ""};
-  const answer = await fetch(`ditto/runs/${runId}/adapter.zip`, {headers});
+  const answer = await fetch(`ditto/runs/${runId}/FILE`, {headers});
   if (!answer.ok) { alert(await answer.text()); return []; }
   const link = document.createElement("a");
   link.href = URL.createObjectURL(await answer.blob());
-  link.download = `ditto-${runId}.zip`;
+  link.download = `ditto-${runId}END`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   return [];
 }""".replace("SECRET", SECRET_HEADER)
+DOWNLOAD_JS = FETCH_JS.replace("FILE", "adapter.zip").replace("END", ".zip")
+PAIRS_JS = FETCH_JS.replace("FILE", "pairs.jsonl").replace("END", "-pairs.jsonl")
 
 
 class ClosedFiles:
@@ -79,6 +81,7 @@ def download_routes() -> list[Route]:
     """Return the routes that serve a visitor's own files, and the server's status."""
     return [
         Route("/ditto/runs/{run_id}/adapter.zip", adapter_zip),
+        Route("/ditto/runs/{run_id}/pairs.jsonl", pairs_jsonl),
         Route("/ditto/status", server_status),
     ]
 
@@ -103,6 +106,20 @@ def adapter_zip(request: Request) -> Response:
         return PlainTextResponse(told(error.both, locale), 404, HEADERS)
     except BackendError as error:
         return PlainTextResponse(told(error.both, locale), 429, HEADERS)
+
+
+def pairs_jsonl(request: Request) -> Response:
+    """Serve the comparisons of the asking visitor's run; 404 for another's, or none."""
+    locale = locale_of(request)
+    try:
+        run = own_run(request.path_params["run_id"], _asking(request))
+        with _one_of_few(run.record.id):
+            data = api.preferences_bytes(run)
+    except RunError as error:
+        return PlainTextResponse(told(error.both, locale), 404, HEADERS)
+    except BackendError as error:
+        return PlainTextResponse(told(error.both, locale), 429, HEADERS)
+    return Response(data, headers=HEADERS, media_type="application/jsonl")
 
 
 class _Zip(FileResponse):

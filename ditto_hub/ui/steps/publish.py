@@ -17,7 +17,7 @@ from ditto_hub.runs.folder import Run
 from ditto_hub.ui.html import receipts
 from ditto_hub.ui.html.render import failure, notice
 from ditto_hub.ui.i18n.words import t
-from ditto_hub.ui.serving.downloads import DOWNLOAD_JS
+from ditto_hub.ui.serving.downloads import DOWNLOAD_JS, PAIRS_JS
 from ditto_hub.ui.serving.events import BUSY_JS, IDLE_JS, Asker, Outputs, on
 from ditto_hub.ui.serving.requests import method_name
 from ditto_hub.ui.serving.session import Shared
@@ -62,6 +62,7 @@ class PublishParts:
     card: CardParts
     start: gr.Button
     home: gr.Button
+    pairs: gr.Button
     steps: gr.HTML
     receipt: gr.HTML
     share: gr.Textbox
@@ -95,11 +96,13 @@ def build(shared: Shared) -> PublishParts:
                     start = gr.Button(t("publish.start"), min_width=120, elem_id="publish-start")
                     home = gr.Button(t("publish.home"), min_width=120, elem_id="publish-download")
                 gr.HTML(t("publish.home_about"), elem_classes="d-about")
+                pairs = gr.Button(t("publish.pairs"), size="sm", elem_id="publish-pairs")
+                gr.HTML(t("publish.pairs_about"), elem_classes="d-about")
                 steps, receipt, share, snippet = _results()
             with gr.Column(scale=3, min_width=340, elem_id="publish-card-box"):
                 card = _card()
     parts = PublishParts(
-        note, view, account, sign_in, what, fields, card, start, home, steps, receipt, share,
+        note, view, account, sign_in, what, fields, card, start, home, pairs, steps, receipt, share,
         snippet,
     )  # fmt: skip
     _wire_open(shared, parts)
@@ -272,11 +275,11 @@ def _wire_account(shared: Shared, parts: PublishParts) -> None:
 
 
 def _wire_home(shared: Shared, parts: PublishParts) -> None:
-    """Let the browser fetch the zip; the button is off meanwhile."""
-    home = parts.home
-    home.click(None, None, home, js=BUSY_JS)
-    fetched = home.click(None, [shared.last_run, shared.secret], None, js=DOWNLOAD_JS)
-    fetched.then(None, None, home, js=IDLE_JS)
+    """Let the browser fetch a file; its button is off meanwhile."""
+    for button, fetch in ((parts.home, DOWNLOAD_JS), (parts.pairs, PAIRS_JS)):
+        button.click(None, None, button, js=BUSY_JS)
+        fetched = button.click(None, [shared.last_run, shared.secret], None, js=fetch)
+        fetched.then(None, None, button, js=IDLE_JS)
 
 
 def _start_values(run: Run, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
