@@ -200,6 +200,10 @@ def test_a_failed_push_says_why_and_is_tried_again(
     expect(receipt).to_contain_text("passed")
     expect(receipt).to_contain_text("private")
     expect(page.locator("#publish-snippet")).to_contain_text("alice/my-voice")
+    page.get_by_role("tab", name="vLLM").click()
+    expect(page.locator("#publish-use-vllm")).to_contain_text("my-voice=alice/my-voice")
+    page.get_by_role("tab", name="Examples in the prompt").click()
+    expect(page.locator("#publish-use-prompt")).to_contain_text("assistant")
     expect(page.locator("#publish-share textarea")).to_have_value(re.compile("/alice/my-voice$"))
     expect(receipt.locator("a").last).to_have_attribute("href", re.compile("/settings$"))
     repo = hub.state.repos["model", "alice/my-voice"]

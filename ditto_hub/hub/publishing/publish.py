@@ -29,6 +29,7 @@ from ditto_hub.hub.publishing.loadback import (
 from ditto_hub.hub.publishing.options import PublishOptions, PublishStep
 from ditto_hub.hub.publishing.plot import plot_candidates
 from ditto_hub.hub.publishing.receipt import Receipt, list_files
+from ditto_hub.hub.publishing.uses import uses
 from ditto_hub.hub.targets import examine, put, require_alive, resolve_repo_id
 from ditto_hub.runs import results
 from ditto_hub.runs.folder import Run
@@ -310,6 +311,7 @@ def _receipt(draft: Draft, source: Source, options: PublishOptions, **told: Any)
         snippet=adapter_code(draft.subject),
         notices=notices,
         card=draft.card,
+        uses=uses(draft.subject),
         **values,
     )
 

@@ -29,6 +29,13 @@ from ditto_hub.ui.steps.account import (
 )
 from ditto_hub.words import Text, say
 
+# program -> its name, or the code of it, and the language of its lines
+USES: dict[str, tuple[str, Any]] = {
+    "peft": ("PEFT", "python"),
+    "vllm": ("vLLM", "shell"),
+    "tgi": ("TGI", "shell"),
+    "prompt": ("publish.prompted", "python"),
+}
 CAPS = {"name": 96, "base_id": 200}
 # what comes of a press is below the card
 STEPS_JS = """() => document.getElementById("publish-steps").scrollIntoView({block: "center"})"""
@@ -66,13 +73,19 @@ class PublishParts:
     steps: gr.HTML
     receipt: gr.HTML
     share: gr.Textbox
-    snippet: gr.Code
+    uses: gr.Accordion
+    lines: dict[str, gr.Code]
 
     @property
     def use_local(self) -> gr.Checkbox:
         """The visitor's leave to use the token that is saved on this machine."""
         box: gr.Checkbox = self.fields[-1]
         return box
+
+    @property
+    def results(self) -> list[Any]:
+        """What shows how far a publication is."""
+        return [self.steps, self.receipt, self.share, self.uses, *self.lines.values()]
 
     @property
     def account_shown(self) -> list[Any]:
@@ -98,12 +111,13 @@ def build(shared: Shared) -> PublishParts:
                 gr.HTML(t("publish.home_about"), elem_classes="d-about")
                 pairs = gr.Button(t("publish.pairs"), size="sm", elem_id="publish-pairs")
                 gr.HTML(t("publish.pairs_about"), elem_classes="d-about")
-                steps, receipt, share, snippet = _results()
+                steps, receipt, share = _results()
+                uses, lines = _uses()
             with gr.Column(scale=3, min_width=340, elem_id="publish-card-box"):
                 card = _card()
     parts = PublishParts(
         note, view, account, sign_in, what, fields, card, start, home, pairs, steps, receipt, share,
-        snippet,
+        uses, lines,
     )  # fmt: skip
     _wire_open(shared, parts)
     _wire_account(shared, parts)
@@ -113,19 +127,33 @@ def build(shared: Shared) -> PublishParts:
     return parts
 
 
-def _results() -> tuple[gr.HTML, gr.HTML, gr.Textbox, gr.Code]:
-    """Build what shows a publication: its steps, its receipt, words to share, lines to load it."""
+def _results() -> tuple[gr.HTML, gr.HTML, gr.Textbox]:
+    """Build what shows a publication: its steps, its receipt, words to share."""
     steps = gr.HTML(elem_id="publish-steps")
     receipt = gr.HTML(elem_id="publish-receipt")
     share = gr.Textbox(
         label=t("publish.share"), lines=2, interactive=False, visible=False, buttons=["copy"],
         elem_id="publish-share",
     )  # fmt: skip
-    snippet = gr.Code(
-        language="python", label=t("publish.snippet"), interactive=False, visible=False,
-        buttons=["copy"], show_line_numbers=False, wrap_lines=True, elem_id="publish-snippet",
-    )  # fmt: skip
-    return steps, receipt, share, snippet
+    return steps, receipt, share
+
+
+def _uses() -> tuple[gr.Accordion, dict[str, gr.Code]]:
+    """Build the lines that use the adapter in other programs, a tab a program."""
+    lines: dict[str, gr.Code] = {}
+    with (
+        gr.Accordion(t("publish.uses"), open=False, elem_id="publish-uses") as box,
+        gr.Tabs(elem_id="publish-uses-tabs", overflow_behavior="wrap"),
+    ):
+        for name, (title, language) in USES.items():
+            with gr.Tab(t(title) if "." in title else title, id=name):
+                gr.HTML(t(f"publish.use_{name}"), elem_classes="d-about")
+                lines[name] = gr.Code(
+                    language=language, label=t("publish.snippet"), interactive=False,
+                    buttons=["copy"], show_line_numbers=False, wrap_lines=True,
+                    elem_id="publish-snippet" if name == "peft" else f"publish-use-{name}",
+                )  # fmt: skip
+    return box, lines
 
 
 def _card() -> CardParts:
@@ -206,8 +234,7 @@ def suggested_name(run: Run) -> str:
 def _wire_open(shared: Shared, parts: PublishParts) -> None:
     """Show what can be published, whenever another run is shown or it has changed."""
     shown = gr.State("")
-    results = [parts.steps, parts.receipt, parts.share, parts.snippet]
-    outputs = [parts.note, parts.view, parts.what, *parts.fields[:-1], *results, shown]
+    outputs = [parts.note, parts.view, parts.what, *parts.fields[:-1], *parts.results, shown]
 
     def nothing(said: str) -> Outputs:
         hidden = gr.update(visible=False)
@@ -303,7 +330,7 @@ def _wire_card(shared: Shared, parts: PublishParts) -> None:
         demos: bool, outputs: bool,
     ) -> Outputs:  # fmt: skip
         card = parts.card
-        empty = dict.fromkeys(card.shown, "")
+        empty = dict.fromkeys([*card.shown, *parts.lines.values()], "")
         if not run_id:
             return empty
         try:
@@ -316,7 +343,9 @@ def _wire_card(shared: Shared, parts: PublishParts) -> None:
             return {**empty, card.files: failure(error, asker.locale)}
         first, rest = receipts.card_text(found)
         files = receipts.card_files(found, asker.locale)
-        return {card.files: files, card.first: first, card.rest: rest, card.front: found.front}
+        lines = {parts.lines[use.name]: use.code for use in found.uses}
+        shown = {card.files: files, card.first: first, card.rest: rest, card.front: found.front}
+        return {**shown, **lines}
 
     fields = list(parts.fields[:-1])
     on(
@@ -324,20 +353,21 @@ def _wire_card(shared: Shared, parts: PublishParts) -> None:
         [*(field.change for field in fields), shared.run_changed.change],
         drawn,
         [shared.run_id, *fields],
-        parts.card.shown,
+        [*parts.card.shown, *parts.lines.values()],
         trigger_mode="always_last",
     )
 
 
 def _said(
-    parts: PublishParts, steps: str = "", receipt: str = "", post: str = "", snippet: str = ""
+    parts: PublishParts, steps: str = "", receipt: str = "", post: str = "", uses: Any = ()
 ) -> Outputs:
     """Return what shows how far a publication is; nothing of it hides it all."""
     return {
         parts.steps: steps,
         parts.receipt: receipt,
         parts.share: gr.update(value=post, visible=bool(post)),
-        parts.snippet: gr.update(value=snippet, visible=bool(snippet)),
+        **({parts.uses: gr.update(open=True)} if uses else {}),
+        **{parts.lines[use.name]: use.code for use in uses},
     }
 
 
@@ -364,7 +394,7 @@ def _wire_publish(shared: Shared, parts: PublishParts) -> None:
             steps = receipts.steps(done, "", False, locale)
             post = receipts.share_text(end.value, len(run.demos()), locale)
             html = receipts.receipt(end.value, locale)
-            yield _said(parts, steps, html, post, end.value.snippet)
+            yield _said(parts, steps, html, post, end.value.uses)
         except NotSignedInError as error:
             yield _said(parts, "", receipts.failure(error.what, error.remedy, locale))
         except DittoError as error:
@@ -378,7 +408,7 @@ def _wire_publish(shared: Shared, parts: PublishParts) -> None:
         parts.start.click,
         publish,
         [shared.run_id, *parts.fields],
-        [parts.steps, parts.receipt, parts.share, parts.snippet],
+        parts.results,
         busy=parts.start,
         kind="publish",
         show_progress="minimal",
