@@ -252,6 +252,16 @@ def whoami(call: Call) -> Reply:
     return Reply(call.hub.state.whoami(call.token))
 
 
+@on("GET", "/api/spaces/zero-gpu/quota")
+def zero_gpu_quota(call: Call) -> Reply:
+    if call.token is None:
+        raise Refusal(401, "Invalid username or password.")
+    if call.token.role == "oauth" and "read-billing" not in call.token.scopes:
+        raise Refusal(403, "The access token lacks the scope read-billing")
+    found = call.hub.state.quotas.get(call.token.user, {"base": 300, "current": 300})
+    return Reply({"resetsAt": None, "overquotaUsed": 0, **found})
+
+
 @on("POST", "/api/validate-yaml")
 def validate_yaml(call: Call) -> Reply:
     check_front_matter(call.json["content"])

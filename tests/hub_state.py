@@ -172,6 +172,7 @@ class HubState:
     repos: dict[tuple[str, str], Repo] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)  # LFS, by SHA-256
     quota: int | None = None
+    quotas: dict[str, dict[str, Any]] = field(default_factory=dict)  # of ZeroGPU, by user
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def add_repo(self, repo_id: str, files: dict[str, bytes], **settings: Any) -> Repo:

@@ -150,7 +150,7 @@ def _uses() -> tuple[gr.Accordion, dict[str, gr.Code]]:
                 gr.HTML(t(f"publish.use_{name}"), elem_classes="d-about")
                 lines[name] = gr.Code(
                     language=language, label=t("publish.snippet"), interactive=False,
-                    buttons=["copy"], show_line_numbers=False, wrap_lines=True,
+                    buttons=["copy"], show_line_numbers=False, wrap_lines=True, max_lines=24,
                     elem_id="publish-snippet" if name == "peft" else f"publish-use-{name}",
                 )  # fmt: skip
     return box, lines
