@@ -308,6 +308,36 @@ def tree(call: Call, kind: str, id: str, rev: str, under: str | None) -> Reply:
     return Reply(rows)
 
 
+@on("GET", f"/api/(?P<kind>models|datasets|spaces)/{ID}/refs")
+def refs(call: Call, kind: str, id: str) -> Reply:
+    repo = call.find(kind, id)
+    main = [{"name": "main", "ref": "refs/heads/main", "targetCommit": repo.head.oid}]
+    tags = [
+        {"name": name, "ref": f"refs/tags/{name}", "targetCommit": oid}
+        for name, oid in repo.tags.items()
+    ]
+    return Reply({"branches": main, "converts": [], "tags": tags})
+
+
+@on("POST", f"/api/(?P<kind>models|datasets|spaces)/{ID}/tag/(?P<rev>[^/]+)")
+def add_tag(call: Call, kind: str, id: str, rev: str) -> Reply:
+    repo = call.find(kind, id)
+    call.hub.state.require_write(call.token, id, repo)
+    if call.json["tag"] in repo.tags:
+        raise Refusal(409, "Tag reference exists already")
+    repo.tags[call.json["tag"]] = repo.at(rev).oid
+    return Reply({})
+
+
+@on("DELETE", f"/api/(?P<kind>models|datasets|spaces)/{ID}/tag/(?P<name>[^/]+)")
+def delete_tag(call: Call, kind: str, id: str, name: str) -> Reply:
+    repo = call.find(kind, id)
+    call.hub.state.require_write(call.token, id, repo)
+    if repo.tags.pop(name, None) is None:
+        raise Refusal(404, f"No tag {name}", "RevisionNotFound")
+    return Reply({})
+
+
 @on("PUT", f"/api/(?P<kind>models|datasets|spaces)/{ID}/settings")
 def settings(call: Call, kind: str, id: str) -> Reply:
     repo, data = call.find(kind, id), call.json

@@ -255,9 +255,16 @@ def pairs(run: str, output: Path | None, kinds: tuple[str, ...]) -> None:
 @click.option("--include-outputs", is_flag=True, help="Show sample outputs in the card.")
 @click.option("--candidate", metavar="NAME", help="sft, sft-long or round-N [default: the chosen].")
 @click.option("--base-model-id", metavar="ID", help="Of a base in a folder: its id on the Hub.")
+@click.option("--replaces", metavar="REPO_ID",
+              help="Of a new repo: the repo of the earlier version, whose card then names the new"
+              " one.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Write the folder and show the card; no network.")
 def publish(run: str, repo_id: str, dry_run: bool, **options: Any) -> None:
-    """Publish a RUN's adapter with a model card to REPO_ID on the Hub; check that it loads."""
+    """Publish a RUN's adapter with a model card to REPO_ID on the Hub; check that it loads.
+
+    To a repo that holds another run's adapter it is published as the next version: a commit of
+    its own with a tag, v2, v3, ..., and a card that says what changed.
+    """
     from ditto_hub import api
     from ditto_hub.api.publishing import PublishOptions, receipt_words
     from ditto_hub.runs.folder import Run

@@ -270,6 +270,21 @@ class HubClient:
             )
         return str(made.oid)
 
+    def tag(self, repo_id: str, name: str, commit: str, doing: Message, move: bool) -> None:
+        """Let a tag name a commit.
+
+        Args:
+            move: whether a tag that names another commit already is moved; else it stays.
+        """
+        refs = self.repeat(doing, lambda: self.api.list_repo_refs(repo_id))
+        there = next((ref.target_commit for ref in refs.tags if ref.name == name), None)
+        if there == commit or (there is not None and not move):
+            return
+        with told(doing):
+            if there is not None:
+                self.api.delete_tag(repo_id, tag=name)
+            self.api.create_tag(repo_id, tag=name, revision=commit, exist_ok=True)
+
     def make_public(self, repo_id: str) -> None:
         """Let everybody see a repo."""
         self.repeat(

@@ -22,6 +22,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from ditto_hub.errors import ConfigError, RunError
 from ditto_hub.hub.client import require_repo_id
 from ditto_hub.hub.publishing import card_sections as sections
+from ditto_hub.hub.publishing import card_versions as versions
 from ditto_hub.hub.publishing.card_subject import CardSubject
 from ditto_hub.hub.publishing.uses import tgi_code
 from ditto_hub.version import VERSION
@@ -124,6 +125,9 @@ def _values(subject: CardSubject, front: str) -> dict[str, Any]:
             "candidates": sections.candidates(record, subject.candidate),
             "order": sections.order_words(record),
             "settings": sections.settings(config),
+            "changed_words": versions.changed_words(subject),
+            "changed_demonstrations": versions.changed_demonstrations(subject),
+            "changed_results": versions.changed_results(subject),
             "cost": sections.cost(record),
             "limits": sections.limits(subject),
             "versions": sorted(record.versions.items()),
