@@ -29,7 +29,7 @@ GIVEN: dict[str, Any] = {
     "second": "B?", "name": "person", "number": "0", "lines": "A?", "before": "", "kept": {},
     "namespace": "bob", "base_id": "", "seen": "private", "demos": True, "outputs": True,
     "samples": True, "use_local": True, "open_id": "", "text": "Hi?", "turns": [],
-    "beside": True,
+    "beside": True, "replaces": "",
 }  # fmt: skip
 
 

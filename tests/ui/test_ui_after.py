@@ -227,6 +227,27 @@ def test_the_published_adapter_loads_in_a_fresh_process(
     assert int(done.stdout) > 0
 
 
+def test_a_later_version_replaces_the_first_one(
+    alice: tuple[Page, Run, BrowserContext], made: Run, signed_app: App, hub: Hub
+) -> None:
+    """Only a run that went on from another is asked what it replaces; the old card names it."""
+    before, run, context = alice
+    expect(before.locator("#publish-replaces")).to_be_hidden()
+    later = give(made, signed_app.home, "hub:alice", 77)
+    later.record.parent = run.record.id
+    later.save_record()
+    page = context.new_page()
+    page.goto(f"{signed_app.url}/?run={later.record.id}")
+    go_to(page, "publish")
+    page.fill("#publish-name :is(input, textarea)", "my-second-voice")
+    page.fill("#publish-replaces :is(input, textarea)", "alice/my-voice")
+    page.click("#publish-start")
+    expect(page.locator("#publish-receipt")).to_contain_text("Published")
+    card = hub.state.repos["model", "alice/my-voice"].head.files["README.md"].data
+    assert b"new_version: alice/my-second-voice" in card
+    page.close()
+
+
 def test_the_chat_shows_what_is_written_as_it_is(
     alice: tuple[Page, Run, BrowserContext],
 ) -> None:

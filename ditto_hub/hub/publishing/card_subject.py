@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from ditto_hub.config import RunConfig
 from ditto_hub.demos.demonstrations import DemoSet
@@ -132,6 +133,13 @@ class CardSubject:
     def tag(self) -> str:
         """The tag of this version."""
         return tag_of(self.version)
+
+    @property
+    def versioned(self) -> dict[str, Any]:
+        """What the repo's record says of versions; nothing for a first one."""
+        if self.earlier is None:
+            return {}
+        return {"version": self.version, "earlier": self.earlier.to_json()}
 
     @property
     def base_named(self) -> bool:

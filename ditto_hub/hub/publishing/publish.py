@@ -21,7 +21,7 @@ from ditto_hub.hub.publishing.bundle import AdapterFiles, Bundle
 from ditto_hub.hub.publishing.card import render_card
 from ditto_hub.hub.publishing.card_sections import adapter_code
 from ditto_hub.hub.publishing.card_subject import NOBODY_YET, CardSubject, DemoFacts, Sample
-from ditto_hub.hub.publishing.lineage import Earlier, figures, tag_of
+from ditto_hub.hub.publishing.lineage import Earlier, figures
 from ditto_hub.hub.publishing.loadback import (
     LoadBack,
     LoadBackQuestion,
@@ -32,7 +32,7 @@ from ditto_hub.hub.publishing.options import PublishOptions, PublishStep
 from ditto_hub.hub.publishing.plot import plot_candidates
 from ditto_hub.hub.publishing.receipt import Receipt, list_files
 from ditto_hub.hub.publishing.uses import uses
-from ditto_hub.hub.targets import Target, examine, put, require_alive, resolve_repo_id
+from ditto_hub.hub.targets import examine, put, require_alive, resolve_repo_id
 from ditto_hub.runs import results
 from ditto_hub.runs.folder import Run
 from ditto_hub.runs.results import Evaluation
@@ -125,7 +125,7 @@ def _publish_online(
         private = target.remote is None or target.remote.private
         notices.append(Message("hub.check_failed_stays_private"))
     if load_back.status != "failed":
-        notices += yield from _version(client, repo_id, commit, earlier, old, private)
+        notices += yield from versions.finish(client, repo_id, commit, earlier, old, private)
     notices += [*target.notices, *(base_target.notices if base_target else ()), *base.notices]
     return _receipt(
         draft, source, options,
@@ -133,38 +133,6 @@ def _publish_online(
         load_back=load_back, notices=notices,
         base_url=f"{client.endpoint}/{base.id}" if source.pocket else "",
     )  # fmt: skip
-
-
-def _version(
-    client: HubClient,
-    repo_id: str,
-    commit: str,
-    earlier: Earlier | None,
-    old: Target | None,
-    private: bool,
-) -> Generator[PublishStep, None, list[Text]]:
-    """Tag a version that follows another, and let the card it replaces point to it.
-
-    The adapter is published by then: where the Hub refuses, the notices returned say so.
-    """
-    said: list[Text] = []
-    if earlier is not None:
-        name = tag_of(earlier.version + 1)
-        yield PublishStep("tag", Message("hub.step_tag", tag=name, repo_id=repo_id))
-        try:
-            versions.tag_versions(client, repo_id, commit, earlier)
-        except HubError as error:
-            said.append(Message("hub.not_tagged", tag=name, why=error.happened))
-    if old is None or old.remote is None:
-        return said
-    if private and not old.remote.private:
-        return [*said, Message("hub.not_pointed_private", old=old.repo_id, repo_id=repo_id)]
-    yield PublishStep("point-on", Message("hub.step_point_on", old=old.repo_id))
-    try:
-        versions.point_on(client, old, repo_id)
-    except HubError as error:
-        said.append(Message("hub.not_pointed", old=old.repo_id, why=error.happened))
-    return said
 
 
 # ---- what is read from the run -----------------------------------------------------------------
@@ -285,12 +253,8 @@ def build(
     )
     card = render_card(subject, options.card_template)
     files[bundles.CARD] = card.encode()
-    counted = source.demos.counted
-    published = bundles.published_record(record, adapter.candidate, told, counted)
-    versioned = (
-        {"version": subject.version, "earlier": earlier.to_json()} if earlier is not None else {}
-    )
-    whole = bundles.with_manifest(files, published, **versioned)
+    published = bundles.published_record(record, adapter.candidate, told, source.demos.counted)
+    whole = bundles.with_manifest(files, published, **subject.versioned)
     return Draft(whole, subject, card, _notices(source, base, options, repo_id, samples))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Generator
 from typing import Any
 
 from huggingface_hub import ModelCard
@@ -12,9 +13,10 @@ from ditto_hub.errors import HubError
 from ditto_hub.hub.client import HubClient, RemoteRepo
 from ditto_hub.hub.publishing.bundle import CARD, METRICS, RECORD
 from ditto_hub.hub.publishing.lineage import Earlier, describe, read_earlier, tag_of
+from ditto_hub.hub.publishing.options import PublishStep
 from ditto_hub.hub.targets import Target, examine
 from ditto_hub.runs.storage import to_json_bytes
-from ditto_hub.words import Message
+from ditto_hub.words import Message, Text
 
 
 def replaced(client: HubClient, repo_id: str | None, by: str) -> Target | None:
@@ -54,6 +56,42 @@ def earlier_version(
     if old is not None and old.remote is not None:
         return _described(client, old.remote, _json(client, old.remote, RECORD))
     return None
+
+
+def finish(
+    client: HubClient,
+    repo_id: str,
+    commit: str,
+    earlier: Earlier | None,
+    old: Target | None,
+    private: bool,
+) -> Generator[PublishStep, None, list[Text]]:
+    """Tag a version that follows another, and let the card it replaces point to it.
+
+    The adapter is published by then: where the Hub refuses, the notices returned say so.
+
+    Args:
+        old: the repo that is replaced, if one is.
+        private: whether the new repo is.
+    """
+    said: list[Text] = []
+    if earlier is not None:
+        name = tag_of(earlier.version + 1)
+        yield PublishStep("tag", Message("hub.step_tag", tag=name, repo_id=repo_id))
+        try:
+            tag_versions(client, repo_id, commit, earlier)
+        except HubError as error:
+            said.append(Message("hub.not_tagged", tag=name, why=error.happened))
+    if old is None or old.remote is None:
+        return said
+    if private and not old.remote.private:
+        return [*said, Message("hub.not_pointed_private", old=old.repo_id, repo_id=repo_id)]
+    yield PublishStep("point-on", Message("hub.step_point_on", old=old.repo_id))
+    try:
+        point_on(client, old, repo_id)
+    except HubError as error:
+        said.append(Message("hub.not_pointed", old=old.repo_id, why=error.happened))
+    return said
 
 
 def tag_versions(client: HubClient, repo_id: str, commit: str, earlier: Earlier) -> None:

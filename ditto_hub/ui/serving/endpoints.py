@@ -47,9 +47,11 @@ class Start(Protocol):
 
 def build(profile: Profile, start: Start) -> None:
     """Register the endpoints."""
-    found: list[tuple[Kind, Callable[..., Any]]] = [*_looking(profile), *_own_run(profile)]
+    found: list[tuple[Kind, Callable[..., Any]]] = [
+        *_looking(profile), *_own_run(), *_publishing(),
+    ]  # fmt: skip
     if profile.backend == "local":  # where GPUs are leased, a page has to ask for each lease
-        found += _working(profile, start)
+        found += [*_starting(profile, start), *_writing(profile)]
     for kind, endpoint in found:
         gr_api(admitted(kind, endpoint), api_name=endpoint.__name__, **options(kind))
 
@@ -100,7 +102,7 @@ def _looking(profile: Profile) -> list[tuple[Kind, Callable[..., Any]]]:
     return [("check", check), ("hub", estimate)]
 
 
-def _own_run(profile: Profile) -> list[tuple[Kind, Callable[..., Any]]]:
+def _own_run() -> list[tuple[Kind, Callable[..., Any]]]:
     """Return what the owner of a run may ask of it."""
 
     def status(
@@ -138,6 +140,12 @@ def _own_run(profile: Profile) -> list[tuple[Kind, Callable[..., Any]]]:
         with told_to_programs():
             return texts_of(own_run(run_id, visitor(request, user, secret)), candidate)
 
+    return [("light", status), ("light", texts)]
+
+
+def _publishing() -> list[tuple[Kind, Callable[..., Any]]]:
+    """Return what writes to the Hub."""
+
     def publish_adapter(
         run_id: str, secret: str, repo_id: str, request: gr.Request,
         user: gr.OAuthProfile | None, public: bool = False,
@@ -168,11 +176,11 @@ def _own_run(profile: Profile) -> list[tuple[Kind, Callable[..., Any]]]:
             wanted = ("url", "commit", "private", "base_id", "notices", "load_back")
             return {name: receipt[name] for name in wanted}
 
-    return [("light", status), ("light", texts), ("publish", publish_adapter)]
+    return [("publish", publish_adapter)]
 
 
-def _working(profile: Profile, start_run: Start) -> list[tuple[Kind, Callable[..., Any]]]:
-    """Return what has this machine compute."""
+def _starting(profile: Profile, start_run: Start) -> list[tuple[Kind, Callable[..., Any]]]:
+    """Return what begins a run on this machine."""
 
     def start(
         demonstrations: Rows, secret: str, request: gr.Request, user: gr.OAuthProfile | None,
@@ -201,6 +209,12 @@ def _working(profile: Profile, start_run: Start) -> list[tuple[Kind, Callable[..
             token = carried_token(request) or token_of(None)
             asking = visitor(request, user, secret)
             return told_of(start_run(cards_of(demonstrations), base, config, asking, token))
+
+    return [("hub", start)]
+
+
+def _writing(profile: Profile) -> list[tuple[Kind, Callable[..., Any]]]:
+    """Return what writes with a run's adapter on this machine."""
 
     def write_text(
         run_id: str, secret: str, prompt: str, request: gr.Request, user: gr.OAuthProfile | None,
@@ -233,7 +247,7 @@ def _working(profile: Profile, start_run: Start) -> list[tuple[Kind, Callable[..
             token = carried_token(request) or token_of(None)
             return write(run, [asked], profile, asking.owner, token)[0]
 
-    return [("hub", start), ("model", write_text)]
+    return [("model", write_text)]
 
 
 def carried_token(request: gr.Request) -> Token:

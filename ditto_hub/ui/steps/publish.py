@@ -27,16 +27,10 @@ from ditto_hub.ui.steps.account import (
     can_use_local,
     token_to_publish,
 )
+from ditto_hub.ui.steps.uses import build_uses
 from ditto_hub.words import Text, say
 
-# program -> its name, or the code of it, and the language of its lines
-USES: dict[str, tuple[str, Any]] = {
-    "peft": ("PEFT", "python"),
-    "vllm": ("vLLM", "shell"),
-    "tgi": ("TGI", "shell"),
-    "prompt": ("publish.prompted", "python"),
-}
-CAPS = {"name": 96, "base_id": 200}
+CAPS = {"name": 96, "base_id": 200, "replaces": 200}
 # what comes of a press is below the card
 STEPS_JS = """() => document.getElementById("publish-steps").scrollIntoView({block: "center"})"""
 
@@ -112,7 +106,7 @@ def build(shared: Shared) -> PublishParts:
                 pairs = gr.Button(t("publish.pairs"), size="sm", elem_id="publish-pairs")
                 gr.HTML(t("publish.pairs_about"), elem_classes="d-about")
                 steps, receipt, share = _results()
-                uses, lines = _uses()
+                uses, lines = build_uses()
             with gr.Column(scale=3, min_width=340, elem_id="publish-card-box"):
                 card = _card()
     parts = PublishParts(
@@ -138,24 +132,6 @@ def _results() -> tuple[gr.HTML, gr.HTML, gr.Textbox]:
     return steps, receipt, share
 
 
-def _uses() -> tuple[gr.Accordion, dict[str, gr.Code]]:
-    """Build the lines that use the adapter in other programs, a tab a program."""
-    lines: dict[str, gr.Code] = {}
-    with (
-        gr.Accordion(t("publish.uses"), open=False, elem_id="publish-uses") as box,
-        gr.Tabs(elem_id="publish-uses-tabs", overflow_behavior="wrap"),
-    ):
-        for name, (title, language) in USES.items():
-            with gr.Tab(t(title) if "." in title else title, id=name):
-                gr.HTML(t(f"publish.use_{name}"), elem_classes="d-about")
-                lines[name] = gr.Code(
-                    language=language, label=t("publish.snippet"), interactive=False,
-                    buttons=["copy"], show_line_numbers=False, wrap_lines=True, max_lines=24,
-                    elem_id="publish-snippet" if name == "peft" else f"publish-use-{name}",
-                )  # fmt: skip
-    return box, lines
-
-
 def _card() -> CardParts:
     """Build the preview of the card: its text, what goes along with it, its metadata."""
     gr.HTML(t("publish.card"), elem_classes="d-heading")
@@ -176,7 +152,8 @@ def _markdown(elem_id: str) -> gr.Markdown:
 
 
 def _fields(shared: Shared) -> tuple[Any, ...]:
-    """Build what a publication is told: namespace, name, base id, who sees it, consents."""
+    """Build what a publication is told: namespace, name, base id, who sees it, consents, and of a
+    later version the repo that it replaces."""
     with gr.Row():
         namespace = gr.Textbox(
             label=t("publish.namespace"), info=t("publish.namespace_about"), min_width=140,
@@ -189,6 +166,10 @@ def _fields(shared: Shared) -> tuple[Any, ...]:
     base_id = gr.Textbox(
         label=t("publish.base_id"), info=t("publish.base_id_about"), visible=False,
         max_length=CAPS["base_id"], elem_id="publish-base-id",
+    )  # fmt: skip
+    replaces = gr.Textbox(
+        label=t("publish.replaces"), info=t("publish.replaces_about"), visible=False,
+        max_length=CAPS["replaces"], elem_id="publish-replaces",
     )  # fmt: skip
     seen = gr.Radio(
         [(t("publish.private"), "private"), (t("publish.public"), "public")], value="private",
@@ -206,7 +187,7 @@ def _fields(shared: Shared) -> tuple[Any, ...]:
         False, label=t("account.ask"), visible=can_use_local(shared) and has_local_token(),
         elem_id="publish-local-token",
     )  # fmt: skip
-    return namespace, name, base_id, seen, demos, outputs, use_local
+    return namespace, name, base_id, seen, demos, outputs, replaces, use_local
 
 
 def repo_of(namespace: str, name: str) -> str:
@@ -215,13 +196,16 @@ def repo_of(namespace: str, name: str) -> str:
     return "/".join(half for half in halves if half)
 
 
-def options_of(base_id: str, seen: str, demos: bool, outputs: bool) -> PublishOptions:
+def options_of(
+    base_id: str, seen: str, demos: bool, outputs: bool, replaces: str = ""
+) -> PublishOptions:
     """Return the options of a publication; whatever is not said plainly is no."""
     return PublishOptions(
         base_model_id=(base_id or "").strip()[: CAPS["base_id"]] or None,
         public=seen == "public",
         include_demos=demos is True,
         include_outputs=outputs is True,
+        replaces=(replaces or "").strip()[: CAPS["replaces"]] or None,
     )
 
 
@@ -312,14 +296,18 @@ def _wire_home(shared: Shared, parts: PublishParts) -> None:
 def _start_values(run: Run, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
     """Return what the form begins with: what this browser filled in for this run, else the rule."""
     local = Path(str(run.record.base_model["id"])).is_dir()
+    later = run.record.parent is not None
     if isinstance(kept, dict) and kept.get("run") == run.record.id:
         values = list(kept.get("values") or [])
-        if len(values) == 6:
+        if len(values) == 7:
             namespace = values[0] or (profile.username if profile else "")
-            return [namespace, values[1], gr.update(value=values[2], visible=local), *values[3:]]
+            shown = gr.update(value=values[2], visible=local)
+            replaces = gr.update(value=values[6], visible=later)
+            return [namespace, values[1], shown, *values[3:6], replaces]
     mine = profile.username if profile else ""
     base = gr.update(value="", visible=local)
-    return [mine, suggested_name(run), base, "private", False, False]
+    replaces = gr.update(value="", visible=later)
+    return [mine, suggested_name(run), base, "private", False, False, replaces]
 
 
 def _wire_card(shared: Shared, parts: PublishParts) -> None:
@@ -327,7 +315,7 @@ def _wire_card(shared: Shared, parts: PublishParts) -> None:
 
     def drawn(
         asker: Asker, run_id: str, namespace: str, name: str, base_id: str, seen: str,
-        demos: bool, outputs: bool,
+        demos: bool, outputs: bool, replaces: str,
     ) -> Outputs:  # fmt: skip
         card = parts.card
         empty = dict.fromkeys([*card.shown, *parts.lines.values()], "")
@@ -376,14 +364,14 @@ def _wire_publish(shared: Shared, parts: PublishParts) -> None:
 
     def publish(
         asker: Asker, run_id: str, namespace: str, name: str, base_id: str, seen: str,
-        demos: bool, samples: bool, use_local: bool,
+        demos: bool, samples: bool, replaces: str, use_local: bool,
     ) -> Iterator[Outputs]:  # fmt: skip
         locale = asker.locale
         done: list[Text] = []
         try:
             key = token_to_publish(shared, asker.token, use_local, locale)
             run = asker.run(run_id)
-            options = options_of(base_id, seen, demos, samples)
+            options = options_of(base_id, seen, demos, samples, replaces)
             with publishing(run):
                 going = api.stream_publish(run, repo_of(namespace, name), options, token=key)
                 while True:
