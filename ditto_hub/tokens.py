@@ -40,6 +40,7 @@ class Token:
     Args:
         whose: nobody's, a user's, or the one saved on this machine.
         text: of a user's; empty otherwise.
+        scopes: what a user's sign-in was granted, where it said so.
 
     Raises:
         ValueError: a user's without a text, or another's with one.
@@ -47,6 +48,7 @@ class Token:
 
     whose: Literal["nobody", "user", "machine"]
     text: str = field(default="", repr=False)
+    scopes: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if bool(self.text) != (self.whose == "user"):
@@ -71,11 +73,15 @@ NOBODY = Token("nobody")
 MACHINE = Token("machine")
 
 
-def as_token(given: Token | str | None) -> Token:
-    """Return a user's token for a text; no text, and nothing at all, is nobody's."""
+def as_token(given: Token | str | None, scope: str = "") -> Token:
+    """Return a user's token for a text; no text, and nothing at all, is nobody's.
+
+    Args:
+        scope: what a sign-in was granted, words with spaces between.
+    """
     if isinstance(given, Token):
         return given
-    return Token("user", given) if given else NOBODY
+    return Token("user", given, frozenset(scope.split())) if given else NOBODY
 
 
 def forget_machine_token() -> None:

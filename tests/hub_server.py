@@ -252,6 +252,16 @@ def whoami(call: Call) -> Reply:
     return Reply(call.hub.state.whoami(call.token))
 
 
+@on("GET", "/api/spaces/zero-gpu/quota")
+def zero_gpu_quota(call: Call) -> Reply:
+    if call.token is None:
+        raise Refusal(401, "Invalid username or password.")
+    if call.token.role == "oauth" and "read-billing" not in call.token.scopes:
+        raise Refusal(403, "The access token lacks the scope read-billing")
+    found = call.hub.state.quotas.get(call.token.user, {"base": 300, "current": 300})
+    return Reply({"resetsAt": None, "overquotaUsed": 0, **found})
+
+
 @on("POST", "/api/validate-yaml")
 def validate_yaml(call: Call) -> Reply:
     check_front_matter(call.json["content"])
@@ -296,6 +306,36 @@ def tree(call: Call, kind: str, id: str, rev: str, under: str | None) -> Reply:
     if under and not rows:
         raise Refusal(404, f"{under} does not exist", "EntryNotFound")
     return Reply(rows)
+
+
+@on("GET", f"/api/(?P<kind>models|datasets|spaces)/{ID}/refs")
+def refs(call: Call, kind: str, id: str) -> Reply:
+    repo = call.find(kind, id)
+    main = [{"name": "main", "ref": "refs/heads/main", "targetCommit": repo.head.oid}]
+    tags = [
+        {"name": name, "ref": f"refs/tags/{name}", "targetCommit": oid}
+        for name, oid in repo.tags.items()
+    ]
+    return Reply({"branches": main, "converts": [], "tags": tags})
+
+
+@on("POST", f"/api/(?P<kind>models|datasets|spaces)/{ID}/tag/(?P<rev>[^/]+)")
+def add_tag(call: Call, kind: str, id: str, rev: str) -> Reply:
+    repo = call.find(kind, id)
+    call.hub.state.require_write(call.token, id, repo)
+    if call.json["tag"] in repo.tags:
+        raise Refusal(409, "Tag reference exists already")
+    repo.tags[call.json["tag"]] = repo.at(rev).oid
+    return Reply({})
+
+
+@on("DELETE", f"/api/(?P<kind>models|datasets|spaces)/{ID}/tag/(?P<name>[^/]+)")
+def delete_tag(call: Call, kind: str, id: str, name: str) -> Reply:
+    repo = call.find(kind, id)
+    call.hub.state.require_write(call.token, id, repo)
+    if repo.tags.pop(name, None) is None:
+        raise Refusal(404, f"No tag {name}", "RevisionNotFound")
+    return Reply({})
 
 
 @on("PUT", f"/api/(?P<kind>models|datasets|spaces)/{ID}/settings")

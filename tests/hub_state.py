@@ -112,6 +112,7 @@ class Repo:
     allowed: set[str] = field(default_factory=set)
     by_app: bool = False
     commits: list[Commit] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)  # name -> commit
 
     def commit(self, title: str, files: dict[str, Blob]) -> Commit:
         seed = f"{self.id} {len(self.commits)} {title} {sorted(files)} {time.time_ns()}"
@@ -126,7 +127,7 @@ class Repo:
         if revision in ("main", "HEAD"):
             return self.head
         for commit in self.commits:
-            if commit.oid == revision:
+            if commit.oid == self.tags.get(revision, revision):
                 return commit
         raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
 
@@ -172,6 +173,7 @@ class HubState:
     repos: dict[tuple[str, str], Repo] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)  # LFS, by SHA-256
     quota: int | None = None
+    quotas: dict[str, dict[str, Any]] = field(default_factory=dict)  # of ZeroGPU, by user
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def add_repo(self, repo_id: str, files: dict[str, bytes], **settings: Any) -> Repo:

@@ -252,7 +252,7 @@ def test_type_checkers_see_what_is_there() -> None:
 @pytest.mark.parametrize(
     "command",
     ["", "check", "pick", "settings", "estimate", "deploy", "train", "resume", "generate",
-     "evaluate", "export", "publish",
+     "evaluate", "export", "pairs", "publish",
      "runs", "runs list", "runs show", "runs cancel", "runs keep", "runs kept",
      "runs restore", "runs delete"],
 )  # fmt: skip

@@ -276,19 +276,21 @@ def client() -> TestClient:
     [(ANN, 200), (BOB, 404), ("", 404), ("x", 404)],
     ids=["owner", "another", "none", "nonsense"],
 )
-@pytest.mark.parametrize("name", ["adapter.zip", "gguf.zip"])
-def test_a_zip_is_its_owners(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch, secret: str, status: int, name: str
+def test_a_download_is_its_owners(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, secret: str, status: int
 ) -> None:
-    """The adapter's zips, for the browser that trained it and for no other."""
+    """The adapter's zips and the pairs, for the browser that trained and for no other."""
     for pack in ("pack", "pack_gguf"):
         monkeypatch.setattr(f"ditto_hub.api.{pack}", lambda run, file, **_: file.write(b"a zip"))
+    monkeypatch.setattr("ditto_hub.api.preferences_bytes", lambda run: b"{}")
     run = make_run()
-    answer = client.get(f"/ditto/runs/{run.record.id}/{name}", headers={SECRET_HEADER: secret})
-    assert answer.status_code == status
-    if status == 200:
-        assert answer.content == b"a zip"
-        assert "no-store" in answer.headers["cache-control"]
+    files = {"adapter.zip": b"a zip", "gguf.zip": b"a zip", "pairs.jsonl": b"{}"}
+    for name, content in files.items():
+        answer = client.get(f"/ditto/runs/{run.record.id}/{name}", headers={SECRET_HEADER: secret})
+        assert answer.status_code == status
+        if status == 200:
+            assert answer.content == content
+            assert "no-store" in answer.headers["cache-control"]
 
 
 def test_what_has_no_place_in_a_gguf_file_is_told(

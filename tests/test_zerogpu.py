@@ -19,6 +19,7 @@ from tiny_runs import made, tiny_run
 from ditto_hub import api
 from ditto_hub import events as ev
 from ditto_hub.backends.local import LocalBackend
+from ditto_hub.backends.zerogpu.ledger import Ledger
 from ditto_hub.cost.profiles import load_profile
 from ditto_hub.runs.folder import Run
 from ditto_hub.tokens import NOBODY
@@ -209,6 +210,23 @@ def test_smaller_lease_after_a_quota_refusal(
     assert asked[0] == 90  # 60 s declared, times 1.5
     assert asked[1] <= 70 - 30  # what is left, without the part for trying the result
     assert len(device.leases) == before + 1
+
+
+def test_a_seeded_ledger_is_not_overspent(
+    app: App, device: DeviceApi, llama: Path, tmp_path: Path
+) -> None:
+    """Where the Hub has told what is left, the first lease fits it, and a hopeless one isn't asked.
+
+    The part for trying the result, 30 s, is kept back.
+    """
+    ledger = Ledger(OWNER, (300.0,), app.log.parent / "ledger")
+    before = len(device.calls)
+    for left in (70, 4):
+        device.leave(left)
+        ledger.seed(300.0, left, time.time() + 3600)
+        app.lease(tiny_run(llama, tmp_path / f"run-{left}", *SETTINGS))
+    asked = [q for path, q in device.calls[before:] if path == "/schedule"]
+    assert [float(q["durationSeconds"]) <= 40 for q in asked] == [True]
 
 
 def test_quota_is_out(app: App, device: DeviceApi, llama: Path, tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ from ditto_hub.api.keeping import (
     saved_runs,
 )
 from ditto_hub.api.leasing import prepare, standing, work, write
+from ditto_hub.api.preferences import preferences, preferences_bytes
 from ditto_hub.api.publishing import pack, preview, publish, stream_publish
 from ditto_hub.api.training import assisting, drive, resume, stream, stream_resume, train
 from ditto_hub.backends.generation import WriteRequest
@@ -82,6 +83,8 @@ __all__ = [
     "pack",
     "pack_gguf",
     "planned_job",
+    "preferences",
+    "preferences_bytes",
     "prepare",
     "preview",
     "publish",

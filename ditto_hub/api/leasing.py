@@ -23,11 +23,11 @@ from ditto_hub.backends.zerogpu.ledger import Ledger, Standing
 from ditto_hub.cost.admission import require_base, require_run
 from ditto_hub.cost.devices import QUOTAS
 from ditto_hub.cost.profiles import Profile
-from ditto_hub.errors import BaseModelError, ConfigError
+from ditto_hub.errors import BaseModelError, ConfigError, HubError
 from ditto_hub.events import Event
 from ditto_hub.runs.folder import Run
 from ditto_hub.runs.storage import is_file, is_folder
-from ditto_hub.tokens import Token
+from ditto_hub.tokens import Token, as_token
 
 if TYPE_CHECKING:
     from ditto_hub.backends.zerogpu.broker import LeaseBackend
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Stop = Callable[[], str]
+QUOTA_SCOPE = "read-billing"  # of a sign-in that may read what is left
 KEPT_S = 30.0  # of a day's quota, for trying the result: two or three leases that write
 
 
@@ -142,9 +143,29 @@ def prepare(profile: Profile) -> None:
     importlib.import_module("ditto_hub.ditto.loop")
 
 
-def standing(profile: Profile, visitor: str) -> Standing:
-    """Return what a visitor is thought to have left of the day's GPU quota."""
-    return Ledger(visitor, _plans(visitor)).standing()
+def standing(profile: Profile, visitor: str, token: Token | str) -> Standing:
+    """Return what a visitor is thought to have left of the day's GPU quota.
+
+    Args:
+        token: of the visitor; where its sign-in may read the quota the Hub is asked, and the
+            answer's `sure` says that it told.
+    """
+    return _ledger(visitor, token).standing()
+
+
+def _ledger(visitor: str, token: Token | str) -> Ledger:
+    """Return a visitor's ledger, seeded with what the Hub tells where it may be asked."""
+    ledger, whose = Ledger(visitor, _plans(visitor)), as_token(token)
+    if QUOTA_SCOPE in whose.scopes:
+        from ditto_hub.hub.client import HubClient
+
+        try:
+            found = HubClient(whose).zero_gpu_quota()
+        except HubError as error:  # then it is as without the scope
+            log.warning("the quota could not be read: %s", type(error.__cause__).__name__)
+        else:
+            ledger.seed(found.day_s, found.left_s, found.resets_at)
+    return ledger
 
 
 def _leases(
@@ -158,7 +179,7 @@ def _leases(
     from ditto_hub.backends.zerogpu.function import PLATFORM, holds
 
     weights = "" if holds(base_model) else _fetched(base_model, profile, visitor, token)
-    ledger = Ledger(visitor, _plans(visitor))
+    ledger = _ledger(visitor, token)
     return LeaseBackend(PLATFORM, ledger, profile.lease_cap_s, kept_s, weights)
 
 

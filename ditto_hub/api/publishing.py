@@ -86,6 +86,7 @@ def publish(
     include_outputs: bool = False,
     candidate: str | None = None,
     base_model_id: str | None = None,
+    replaces: str | None = None,
     dry_run: Path | None = None,
 ) -> Receipt:
     """Publish a run's adapter to the user's own Hub repo, and check that it loads from there.
@@ -99,6 +100,7 @@ def publish(
         include_outputs: show prompts of the evaluation with what the adapter wrote, in the card.
         candidate: name of the candidate to publish; None for the chosen one.
         base_model_id: the base model's id on the Hub, for a run on a local folder.
+        replaces: id of the repo with an earlier version, whose card is to name the new repo.
         dry_run: folder to write everything to instead, without any network.
 
     Raises:
@@ -110,6 +112,7 @@ def publish(
         include_outputs=include_outputs,
         candidate=candidate,
         base_model_id=base_model_id,
+        replaces=replaces,
         dry_run=dry_run,
     )
     steps = stream_publish(run, repo_id, options, token=token)

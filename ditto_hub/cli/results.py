@@ -1,4 +1,4 @@
-"""Commands about what came out: generate, evaluate, card, export, publish."""
+"""Commands about what came out: generate, evaluate, card, export, pairs, publish."""
 
 from __future__ import annotations
 
@@ -241,6 +241,35 @@ def export(run: str, gguf: Path | None, merged: Path | None, candidate: str | No
 
 @main.command()
 @click.argument("run")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write the pairs to this file [default: print them].")  # fmt: skip
+@click.option("--kind", "kinds", multiple=True, metavar="KIND",
+              help="online, intermodel, edit or vote; may be repeated [default: all].")  # fmt: skip
+def pairs(run: str, output: Path | None, kinds: tuple[str, ...]) -> None:
+    """Write a RUN's comparisons and blind votes as preference data, one JSON object a line.
+
+    The form is TRL's: prompt, chosen and rejected as lists of messages; beside them the kind of
+    the pair and its round. The file holds your demonstrations.
+    """
+    from ditto_hub import api
+    from ditto_hub.api.preferences import KINDS
+    from ditto_hub.runs.folder import Run
+    from ditto_hub.runs.storage import write_atomic
+
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise click.BadParameter(
+            f"{unknown[0]!r} is none of {', '.join(KINDS)}", param_hint="--kind"
+        )
+    data = api.preferences_bytes(Run.load(run), kinds or KINDS)
+    if output is None:
+        click.echo(data, nl=False)
+        return
+    write_atomic(output, data)
+    click.echo(f"{len(data.splitlines())} pairs in {output}", err=True)
+
+
+@main.command()
+@click.argument("run")
 @click.argument("repo_id")
 @click.option("--public", is_flag=True, help="Everybody may see it; private otherwise.")
 @click.option(
@@ -251,9 +280,16 @@ def export(run: str, gguf: Path | None, merged: Path | None, candidate: str | No
 @click.option("--include-outputs", is_flag=True, help="Show sample outputs in the card.")
 @click.option("--candidate", metavar="NAME", help="sft, sft-long or round-N [default: the chosen].")
 @click.option("--base-model-id", metavar="ID", help="Of a base in a folder: its id on the Hub.")
+@click.option("--replaces", metavar="REPO_ID",
+              help="Of a new repo: the repo of the earlier version, whose card then names the new"
+              " one.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Write the folder and show the card; no network.")
 def publish(run: str, repo_id: str, dry_run: bool, **options: Any) -> None:
-    """Publish a RUN's adapter with a model card to REPO_ID on the Hub; check that it loads."""
+    """Publish a RUN's adapter with a model card to REPO_ID on the Hub; check that it loads.
+
+    To a repo that holds another run's adapter it is published as the next version: a commit of
+    its own with a tag, v2, v3, ..., and a card that says what changed.
+    """
     from ditto_hub import api
     from ditto_hub.api.publishing import PublishOptions, receipt_words
     from ditto_hub.runs.folder import Run

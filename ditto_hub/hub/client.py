@@ -56,6 +56,21 @@ class Account:
 
 
 @dataclass(frozen=True)
+class Quota:
+    """Hold a user's ZeroGPU quota as the Hub tells it.
+
+    Args:
+        day_s: GPU seconds a day.
+        left_s: of these, not used yet.
+        resets_at: seconds since the epoch; None where nothing is used.
+    """
+
+    day_s: float
+    left_s: float
+    resets_at: float | None = None
+
+
+@dataclass(frozen=True)
 class RemoteFile:
     """Hold a file's size and hash on the Hub: SHA-256 where LFS holds it, git's id elsewhere."""
 
@@ -127,6 +142,17 @@ class HubClient:
             kind="oauth" if auth.get("type") == "oauth" else str(access.get("role", "")),
             expires_s=_seconds_until(str(expires)) if expires else None,
         )
+
+    def zero_gpu_quota(self) -> Quota:
+        """Say what the token's user has left of the day's ZeroGPU quota; asked once, in passing.
+
+        Raises:
+            HubError: the Hub does not tell, such as without the scope for it.
+        """
+        with told(Message("hub.doing.quota")):
+            found = self.api.get_zero_gpu_quota()
+        resets = found.resets_at.timestamp() if found.resets_at else None
+        return Quota(float(found.base), max(0.0, float(found.remaining)), resets)
 
     def info(self, repo_id: str, kind: str = "model", revision: str | None = None) -> Any:
         """Return a repo's info with file sizes, or None where there is none to be seen."""
@@ -243,6 +269,21 @@ class HubClient:
                 repo_type=kind,
             )
         return str(made.oid)
+
+    def tag(self, repo_id: str, name: str, commit: str, doing: Message, move: bool) -> None:
+        """Let a tag name a commit.
+
+        Args:
+            move: whether a tag that names another commit already is moved; else it stays.
+        """
+        refs = self.repeat(doing, lambda: self.api.list_repo_refs(repo_id))
+        there = next((ref.target_commit for ref in refs.tags if ref.name == name), None)
+        if there == commit or (there is not None and not move):
+            return
+        with told(doing):
+            if there is not None:
+                self.api.delete_tag(repo_id, tag=name)
+            self.api.create_tag(repo_id, tag=name, revision=commit, exist_ok=True)
 
     def make_public(self, repo_id: str) -> None:
         """Let everybody see a repo."""

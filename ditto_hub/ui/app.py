@@ -7,6 +7,7 @@ closed, and what is downloaded goes through `downloads.py`, which asks whose it 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,11 +16,13 @@ from typing import Any
 import gradio as gr
 
 from ditto_hub.api.leasing import prepare, work
+from ditto_hub.config import RunConfig
 from ditto_hub.cost.profiles import Profile, load_profile
-from ditto_hub.errors import DittoError, RunError
+from ditto_hub.errors import ConfigError, DittoError, RunError
 from ditto_hub.events import Event
 from ditto_hub.runs.folder import Run
 from ditto_hub.tokens import Token, forget_machine_token
+from ditto_hub.ui.html.cards import Card
 from ditto_hub.ui.html.terms import page_head, privacy
 from ditto_hub.ui.i18n.negotiate import nearest_language
 from ditto_hub.ui.i18n.words import i18n, t
@@ -33,10 +36,11 @@ from ditto_hub.ui.serving.downloads import closed_files, download_routes
 from ditto_hub.ui.serving.events import Asker, Outputs, on, show_run
 from ditto_hub.ui.serving.queue import Work, Workshop
 from ditto_hub.ui.serving.samples import write_base_texts
-from ditto_hub.ui.serving.session import Shared, decide_token, new_secret, own_run
+from ditto_hub.ui.serving.session import Shared, Visitor, decide_token, new_secret, own_run
 from ditto_hub.ui.serving.uploads import capped_uploads
 from ditto_hub.ui.steps import compare, language, publish, runs, show, strip, train, welcome
 from ditto_hub.ui.steps.card_editor import card_editor
+from ditto_hub.ui.steps.remote import Wish
 from ditto_hub.ui.theme import CSS, theme
 
 STEPS = {"show": show, "train": train, "compare": compare, "publish": publish, "runs": runs}
@@ -75,7 +79,7 @@ def build_app(profile: Profile | None = None) -> gr.Blocks:
         with gr.Accordion(t("app.privacy"), open=False, elem_id="app-privacy"):
             told = gr.HTML(privacy(profile, "en"), elem_id="app-privacy-text")
         open_page(app, shared, told, watch)
-        endpoints.build(profile)
+        endpoints.build(profile, starter(shared))
     start_sweepers(app, profile)
     return app
 
@@ -99,6 +103,17 @@ def share(profile: Profile, page: gr.Blocks, tabs: gr.Tabs, sign_in: bool) -> Sh
         sign_in=sign_in,
         tab=tabs,
     )
+
+
+def starter(shared: Shared) -> endpoints.Start:
+    """Return what starts a run for a program as the Train step does for a person."""
+
+    def start(
+        cards: list[Card], base: str, config: RunConfig, asking: Visitor, token: Token
+    ) -> Run:
+        return train.start_run(cards, base, "", config, asking, shared, token, Wish())
+
+    return start
 
 
 def worker(profile: Profile) -> Work:
@@ -161,8 +176,28 @@ NAME_RUN_JS = """(id) => {
 TOP_JS = """() => document.body.scrollIntoView()"""
 
 
+MCP_VARIABLE = "GRADIO_MCP_SERVER"  # Gradio's own
+
+
+def wants_mcp() -> bool:
+    """Tell whether the endpoints are to be served as tools of an MCP server too.
+
+    Raises:
+        ConfigError: they are, and the package for it is not installed.
+    """
+    if os.environ.get(MCP_VARIABLE, "").lower() not in ("1", "true"):
+        return False
+    if importlib.util.find_spec("mcp") is None:
+        raise ConfigError("ui.no_mcp")
+    return True
+
+
 def launch_options(profile: Profile) -> dict[str, Any]:
-    """Return what `launch` takes: closed files, no history, our looks and words."""
+    """Return what `launch` takes: closed files, no history, our looks and words.
+
+    Raises:
+        ConfigError: an MCP server is asked for and cannot be had.
+    """
     return {
         "theme": theme(),
         "css_paths": CSS,
@@ -175,7 +210,7 @@ def launch_options(profile: Profile) -> dict[str, Any]:
         "enable_monitoring": False,
         "ssr_mode": False,
         "pwa": False,
-        "mcp_server": False,
+        "mcp_server": wants_mcp(),
         "state_session_capacity": 500,
         "app_kwargs": {
             "middleware": [

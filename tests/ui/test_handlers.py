@@ -29,7 +29,7 @@ GIVEN: dict[str, Any] = {
     "second": "B?", "name": "person", "number": "0", "lines": "A?", "before": "", "kept": {},
     "namespace": "bob", "base_id": "", "seen": "private", "demos": True, "outputs": True,
     "samples": True, "use_local": True, "open_id": "", "text": "Hi?", "turns": [],
-    "beside": True,
+    "beside": True, "replaces": "",
 }  # fmt: skip
 
 
@@ -143,4 +143,6 @@ def test_no_part_of_the_page_is_rendered_anew(app: gr.Blocks) -> None:
 def test_every_event_is_private(app: gr.Blocks) -> None:
     """None of these handlers is an endpoint for programs."""
     named = {name.strip("/") for name in app.get_api_info()["named_endpoints"]}
-    assert named == {"check", "estimate", "status"}
+    assert named == {
+        "check", "estimate", "start", "status", "texts", "write_text", "publish_adapter",
+    }  # fmt: skip

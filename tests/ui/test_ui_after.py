@@ -201,6 +201,10 @@ def test_a_failed_push_says_why_and_is_tried_again(
     expect(receipt).to_contain_text("passed")
     expect(receipt).to_contain_text("private")
     expect(page.locator("#publish-snippet")).to_contain_text("alice/my-voice")
+    page.get_by_role("tab", name="vLLM").click()
+    expect(page.locator("#publish-use-vllm")).to_contain_text("my-voice=alice/my-voice")
+    page.get_by_role("tab", name="Examples in the prompt").click()
+    expect(page.locator("#publish-use-prompt")).to_contain_text("assistant")
     expect(page.locator("#publish-share textarea")).to_have_value(re.compile("/alice/my-voice$"))
     expect(receipt.locator("a").last).to_have_attribute("href", re.compile("/settings$"))
     repo = hub.state.repos["model", "alice/my-voice"]
@@ -222,6 +226,27 @@ def test_the_published_adapter_loads_in_a_fresh_process(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) > 0
+
+
+def test_a_later_version_replaces_the_first_one(
+    alice: tuple[Page, Run, BrowserContext], made: Run, signed_app: App, hub: Hub
+) -> None:
+    """Only a run that went on from another is asked what it replaces; the old card names it."""
+    before, run, context = alice
+    expect(before.locator("#publish-replaces")).to_be_hidden()
+    later = give(made, signed_app.home, "hub:alice", 77)
+    later.record.parent = run.record.id
+    later.save_record()
+    page = context.new_page()
+    page.goto(f"{signed_app.url}/?run={later.record.id}")
+    go_to(page, "publish")
+    page.fill("#publish-name :is(input, textarea)", "my-second-voice")
+    page.fill("#publish-replaces :is(input, textarea)", "alice/my-voice")
+    page.click("#publish-start")
+    expect(page.locator("#publish-receipt")).to_contain_text("Published")
+    card = hub.state.repos["model", "alice/my-voice"].head.files["README.md"].data
+    assert b"new_version: alice/my-second-voice" in card
+    page.close()
 
 
 def test_the_chat_shows_what_is_written_as_it_is(

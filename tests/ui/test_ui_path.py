@@ -8,6 +8,7 @@ import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,6 +160,11 @@ def test_the_owner_gets_the_adapter_as_a_zip(first: First) -> None:
         first.page.click("#publish-download")
     with zipfile.ZipFile(got.value.path()) as packed:
         assert {"adapter_config.json", "adapter_model.safetensors"} <= set(packed.namelist())
+    with first.page.expect_download() as got:
+        first.page.click("#publish-pairs")
+    rows = [json.loads(row) for row in Path(got.value.path()).read_text("utf-8").splitlines()]
+    assert rows
+    assert {row["kind"] for row in rows} <= {"online", "intermodel", "edit"}
 
 
 def test_the_owner_gets_a_gguf_adapter_for_ollama(first: First) -> None:
@@ -176,6 +182,7 @@ def test_the_owner_gets_a_gguf_adapter_for_ollama(first: First) -> None:
     [
         "/ditto/runs/{id}/adapter.zip",
         "/ditto/runs/{id}/gguf.zip",
+        "/ditto/runs/{id}/pairs.jsonl",
         "/gradio_api/file={home}/runs/{id}/run.json",
         "/gradio_api/file={home}/runs/{id}/demos.jsonl",
         "/gradio_api/file/{home}/runs/{id}/run.json",

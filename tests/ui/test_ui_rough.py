@@ -29,14 +29,14 @@ def start(page: Page, pairs: list[tuple[str, str]], dials: dict[str, str]) -> No
 
 @pytest.mark.filterwarnings("ignore")
 def test_programs_can_check_estimate_and_ask(app: App) -> None:
-    """The three endpoints answer gradio_client; nothing else is on offer to programs."""
+    """The endpoints answer gradio_client; nothing else is on offer to programs."""
     from gradio_client import Client
     from gradio_client.exceptions import AppError
 
     client = Client(app.url, verbose=False)
     rows = [{"prompt": prompt, "completion": text} for prompt, text in PAIRS]
     assert set(client.view_api(return_format="dict")["named_endpoints"]) == {
-        "/check", "/estimate", "/status",
+        "/check", "/estimate", "/start", "/status", "/texts", "/write_text", "/publish_adapter",
     }  # fmt: skip
     assert client.predict(rows, api_name="/check")["usable"] is True
     assert client.predict(rows[:1], api_name="/check")["usable"] is False

@@ -1,8 +1,9 @@
 """What a visitor is thought to have left of the day's GPU quota.
 
-The platform tells it in a refusal alone, so we keep an account of our own: what was used since the
-first use of the last 24 hours, against the plan's seconds, corrected by every refusal and every
-grant. One small file a visitor, named by a hash, gone when it is two days old.
+The platform tells it in a refusal, and to a sign-in that may read it, so we keep an account of our
+own: what was used since the first use of the last 24 hours, against the plan's seconds, corrected
+by every refusal and every grant, and seeded with what the Hub tells. One small file a visitor,
+named by a hash, gone when it is two days old.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Account:
         quota_s: thought to be granted a day.
         told: whether the platform itself has said what is left, in this day.
         longest_s: half of the shortest lease that was called illegal; 0 where none was.
+        sure: whether it was seeded with the Hub's own numbers since the last refusal.
     """
 
     opened: float = 0.0
@@ -39,6 +41,7 @@ class Account:
     quota_s: float = 0.0
     told: bool = False
     longest_s: int = 0
+    sure: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,14 @@ class Standing:
         renewed_at: seconds since the epoch when the day's quota is whole again; None where nothing
             has been used.
         longest_s: longest lease worth asking for, in seconds declared; 0 for no bound.
+        sure: the Hub's own number, so that nothing beyond it is worth asking for.
     """
 
     left_s: float
     told: bool
     renewed_at: float | None
     longest_s: int = 0
+    sure: bool = False
 
 
 class Ledger:
@@ -88,7 +93,31 @@ class Ledger:
         if renewed is not None and renewed <= now:
             renewed = None
         left = min(max(0.0, account.quota_s - account.used_s), account.quota_s)
-        return Standing(left, account.told, renewed, account.longest_s)
+        return Standing(left, account.told, renewed, account.longest_s, account.sure)
+
+    def seed(self, day_s: float, left_s: float, resets_at: float | None) -> None:
+        """Take over what the Hub tells of the visitor's quota.
+
+        Args:
+            day_s: seconds of quota a day.
+            left_s: of these, not used yet; parts of a second are left out.
+            resets_at: seconds since the epoch; None where nothing is used.
+        """
+        with self._changing() as change:
+            now = self.clock()
+            left = float(int(max(0.0, left_s)))
+            quota = max(day_s, left)
+            opened = now if left < quota else 0.0
+            if resets_at is not None and now < resets_at <= now + DAY_S:
+                opened = resets_at - DAY_S
+            change.account = replace(
+                change.account,
+                opened=opened,
+                used_s=quota - left,
+                quota_s=quota,
+                told=True,
+                sure=True,
+            )
 
     def charge(self, seconds: float) -> None:
         """Note that seconds of quota were used."""
@@ -105,7 +134,7 @@ class Ledger:
             needed = account.used_s + asked_s
             if needed > account.quota_s:
                 plan = next((p for p in self.plans if p >= needed), needed)
-                change.account = replace(account, quota_s=plan, told=False)
+                change.account = replace(account, quota_s=plan, told=False, sure=False)
 
     def correct(self, left_s: float, renewed_in_s: float | None) -> None:
         """Take over what a refusal said.
@@ -122,7 +151,9 @@ class Ledger:
             if renewed_in_s is not None and 0 < renewed_in_s <= DAY_S:
                 opened = now + renewed_in_s - DAY_S
             used = quota - left
-            change.account = replace(account, opened=opened, used_s=used, quota_s=quota, told=True)
+            change.account = replace(
+                account, opened=opened, used_s=used, quota_s=quota, told=True, sure=False
+            )
 
     def forbid(self, declared_s: int) -> None:
         """Note that a lease declared so long was called illegal: half of it is tried next."""

@@ -107,7 +107,7 @@ def plan_ask(terms: Terms, standing: Standing, probe: bool = True) -> Ask | Leas
     Args:
         terms: what to keep to.
         standing: what is thought to be left.
-        probe: whether to ask for more than is thought to be left.
+        probe: whether to ask for more than is thought to be left; never where that is sure.
     """
     cap = min(terms.cap_s, standing.longest_s or terms.cap_s)
     least = max(1, round(min(terms.least_s, terms.cap_s)))
@@ -127,7 +127,7 @@ def plan_ask(terms: Terms, standing: Standing, probe: bool = True) -> Ask | Leas
     )
     if standing.told and standing.left_s >= least * terms.factor:
         return replace(refused, reason="kept", kept_s=round(terms.kept_s))
-    if not probe:
+    if not probe or standing.sure:
         return refused
     kept = terms.kept_s / terms.factor
     declared = int(min(cap, -(-(min(need, cap) + kept) // 1)))

@@ -10,7 +10,7 @@ import datetime
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ditto_hub.demos.demonstrations import SPLITS, Demonstration
@@ -18,7 +18,7 @@ from ditto_hub.demos.importers.finding import Choice, columns_of, find
 from ditto_hub.demos.importers.marks import least_rating, mark_keys
 from ditto_hub.demos.importers.pairs import Found, Notes, Pair, Row, at, is_absent
 from ditto_hub.demos.importers.reading import Source
-from ditto_hub.demos.importers.shapes import shape_of
+from ditto_hub.demos.importers.shapes import is_preference, shape_of
 from ditto_hub.errors import DemoError
 from ditto_hub.words import Message, Text
 
@@ -136,6 +136,7 @@ def gather(source: Source, choice: Choice, keep: Callable[[Row], bool] = bool) -
 
 def _read(found: Iterator[Found], offer: Offer, rated: Rated, keep: Callable[[Row], bool]) -> None:
     places = turns = chars = 0
+    preferred: dict[tuple[object, str], int] = {}
     for entry in found:
         full = len(rated) >= PAIRS_HELD or turns >= TURNS_HELD or chars >= CHARS_HELD
         if places >= ROWS_READ or full:
@@ -155,9 +156,34 @@ def _read(found: Iterator[Found], offer: Offer, rated: Rated, keep: Callable[[Ro
             except DemoError as error:
                 _add_fault(offer, error)
                 continue
+            if is_preference(entry.row) and _said_before(row, rated, preferred, offer):
+                continue
             rated.append((row, entry.notes.ratings))
             turns += len(pair.prompt)
             chars += len(row.demo.completion) + len(row.demo.prompt[-1]["content"])
+
+
+def _said_before(
+    row: Offered, rated: Rated, preferred: dict[tuple[object, str], int], offer: Offer
+) -> bool:
+    """Return whether a completion was preferred before; it is one demonstration all the same.
+
+    Of the texts it was preferred to, the first is its original.
+
+    Args:
+        preferred: (prompt, completion) -> its place in `rated`; changed here.
+    """
+    key = (row.demo.prompt_key, row.demo.completion)
+    if key not in preferred:
+        preferred[key] = len(rated)
+        return False
+    earlier, ratings = rated[preferred[key]]
+    if earlier.demo.original is None and row.demo.original:
+        demo = replace(earlier.demo, original=row.demo.original)
+        rated[preferred[key]] = (replace(earlier, demo=demo), ratings)
+    else:
+        offer.notes.leave("files.left_preferred_again")
+    return True
 
 
 def _add_fault(offer: Offer, fault: DemoError) -> None:

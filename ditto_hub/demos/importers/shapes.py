@@ -51,6 +51,9 @@ MORE = {"instruction": ("input", "context"), "question": ("context",)}
 CONTEXT = (*SYSTEM, "history")
 AROUND = frozenset({*CONTEXT, "original"})
 KEPT = ("id", "split", "origin", "original")
+# Of a run's own pairs (`ditto-hub pairs`): whose chosen text a model wrote, whose rejected one is a
+# sample and no text that was edited.
+MODEL_WROTE, SAMPLED = ("intermodel", "vote"), ("online", "replay")
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 
 
@@ -235,6 +238,11 @@ def _is_preference(row: Row) -> bool:
 def _read_preference(row: Row, notes: Notes) -> list[Pair]:
     """Take what is wanted as the completion, and what it was preferred to as the original."""
     wanted, refused = _preference_keys(row)
+    if row.get("kind") in MODEL_WROTE:
+        notes.leave("files.left_model_wrote")
+        return []
+    if row.get("kind") in SAMPLED:
+        refused = ""
     original = _rejected(row.get(refused), notes) if refused else None
     chosen = from_json_text(row[wanted])
     turns = turns_of(chosen, notes, wanted) if isinstance(chosen, list) else []
@@ -287,7 +295,13 @@ def _hh_turns(text: str) -> list[dict[str, str]]:
 
 def _preference_texts(row: Row) -> set[str]:
     asked = _first(row, CONTAINERS) or _first(row, ASKED)
-    return {asked, *_preference_keys(row), *MORE.get(asked, ())}
+    own = ("kind", "round") if row.get("kind") in (*MODEL_WROTE, *SAMPLED, "edit") else ()
+    return {asked, *_preference_keys(row), *MORE.get(asked, ()), *own}
+
+
+def is_preference(row: Row) -> bool:
+    """Return whether a row says of two completions which one is preferred."""
+    return _is_preference(row) and bool(_preference_keys(row)[1])
 
 
 # ---- sides --------------------------------------------------------------------------------------

@@ -184,9 +184,16 @@ def _is_idle(key: str, value: Any) -> bool:
     return value in (False, {}, [], "") or value == NEW_DEFAULTS.get(key) or key == "peft_version"
 
 
-def published_record(record: RunRecord, candidate: str, base: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of run.json may be read by everybody: no owner, path, notice or message."""
+def published_record(
+    record: RunRecord, candidate: str, base: Mapping[str, Any], counted: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return what of run.json may be read by everybody: no owner, path, notice or message.
+
+    Args:
+        counted: of the demonstrations, in numbers.
+    """
     return {
+        "demonstrations": dict(counted),
         "id": record.id,
         "status": record.status,
         "base_model": dict(base),
@@ -242,6 +249,7 @@ def published_metrics(evaluations: tuple[Evaluation, ...]) -> list[dict[str, Any
             "degeneration": {m: dict(v) for m, v in e.degeneration.items()},
             "missing": list(e.missing),
             "grammar_hash": e.grammar_hash,
+            "ditto": e.settings.get("ditto"),
         }
         for e in evaluations
     ]

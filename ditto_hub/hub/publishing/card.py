@@ -22,7 +22,9 @@ from jinja2.sandbox import SandboxedEnvironment
 from ditto_hub.errors import ConfigError, RunError
 from ditto_hub.hub.client import require_repo_id
 from ditto_hub.hub.publishing import card_sections as sections
+from ditto_hub.hub.publishing import card_versions as versions
 from ditto_hub.hub.publishing.card_subject import CardSubject
+from ditto_hub.hub.publishing.uses import tgi_code
 from ditto_hub.version import VERSION
 from ditto_hub.words import told
 
@@ -113,6 +115,7 @@ def _values(subject: CardSubject, front: str) -> dict[str, Any]:
             "adapter_code": Markdown(sections.adapter_code(subject)),
             "merge_code": Markdown(sections.MERGE_CODE),
             "serve_code": Markdown(sections.serve_code(subject)),
+            "tgi_code": Markdown(tgi_code(subject)),
             "demos": sections.demo_words(subject.demos),
             "results": [
                 sections.results(e, subject.candidate, subject.pictures.get(e.name, ()))
@@ -122,6 +125,9 @@ def _values(subject: CardSubject, front: str) -> dict[str, Any]:
             "candidates": sections.candidates(record, subject.candidate),
             "order": sections.order_words(record),
             "settings": sections.settings(config),
+            "changed_words": versions.changed_words(subject),
+            "changed_demonstrations": versions.changed_demonstrations(subject),
+            "changed_results": versions.changed_results(subject),
             "cost": sections.cost(record),
             "limits": sections.limits(subject),
             "versions": sorted(record.versions.items()),

@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from ditto_hub.config import RunConfig
 from ditto_hub.demos.demonstrations import DemoSet
 from ditto_hub.demos.languages import language_of
 from ditto_hub.errors import ConfigError, RunError
 from ditto_hub.hub.publishing.licences import Licence
+from ditto_hub.hub.publishing.lineage import Earlier, Figures, tag_of
 from ditto_hub.runs.record import RunRecord
 from ditto_hub.runs.results import Evaluation
 
@@ -62,6 +64,15 @@ class DemoFacts:
             tuple(sorted(code for code in found if code)),
         )
 
+    @property
+    def counted(self) -> dict[str, int]:
+        """Numbers that a later version is compared by."""
+        return {
+            "count": len(self.characters),
+            "held_out": self.held_out,
+            "characters": sum(self.characters),
+        }
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -91,6 +102,8 @@ class CardSubject:
         pictures: name of an evaluation -> its pictures' files in the repo.
         rank: of the adapter.
         pocket: the base is the embedded model.
+        earlier: the version that this one follows, or None for a first one.
+        figures: of the evaluations, to be compared with the earlier version's.
     """
 
     repo_id: str
@@ -108,6 +121,25 @@ class CardSubject:
     pictures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rank: int = 16
     pocket: bool = False
+    earlier: Earlier | None = None
+    figures: Figures = field(default_factory=dict)
+
+    @property
+    def version(self) -> int:
+        """The adapter's version, from 1."""
+        return self.earlier.version + 1 if self.earlier else 1
+
+    @property
+    def tag(self) -> str:
+        """The tag of this version."""
+        return tag_of(self.version)
+
+    @property
+    def versioned(self) -> dict[str, Any]:
+        """What the repo's record says of versions; nothing for a first one."""
+        if self.earlier is None:
+            return {}
+        return {"version": self.version, "earlier": self.earlier.to_json()}
 
     @property
     def base_named(self) -> bool:

@@ -18,6 +18,7 @@ class PublishOptions:
         include_outputs: show prompts of the evaluation with what the adapter wrote, in the card.
         candidate: name of the candidate to publish; None for the chosen one.
         base_model_id: the base model's id on the Hub, for a run on a local folder.
+        replaces: id of the repo with an earlier version, whose card is to name the new repo.
         dry_run: folder to write everything to instead, without any network.
         load_back: auto, logits or hashes: how it is checked that the adapter loads.
         python: interpreter of another environment for that check.
@@ -30,6 +31,7 @@ class PublishOptions:
     include_outputs: bool = False
     candidate: str | None = None
     base_model_id: str | None = None
+    replaces: str | None = None
     dry_run: Path | None = None
     load_back: str = "auto"
     python: Path | None = None
@@ -40,7 +42,7 @@ class PublishOptions:
 @dataclass(frozen=True)
 class PublishStep:
     """Say what is about to be done; `code` is stable: read, token, base, repo, upload-base, upload,
-    load-back or visibility."""
+    load-back, visibility, tag or point-on."""
 
     code: str
     message: Text

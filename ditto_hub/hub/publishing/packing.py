@@ -16,6 +16,7 @@ from ditto_hub.hub.publishing.card_sections import adapter_code
 from ditto_hub.hub.publishing.card_subject import BASE_FOLDER, NOBODY_YET
 from ditto_hub.hub.publishing.options import PublishOptions
 from ditto_hub.hub.publishing.publish import Draft, Source, build, read_source
+from ditto_hub.hub.publishing.uses import Use, prompted, uses
 from ditto_hub.runs.folder import Run
 from ditto_hub.words import Text
 
@@ -33,6 +34,7 @@ class CardPreview:
         plot: PNG of the candidates' scores, or None.
         files: name and size in bytes of what would be in the repo.
         notices: what the user should know.
+        uses: lines for other programs; the last ones show the demonstrations.
     """
 
     front: str
@@ -40,6 +42,7 @@ class CardPreview:
     plot: bytes | None
     files: tuple[tuple[str, int], ...]
     notices: tuple[Text, ...]
+    uses: tuple[Use, ...] = ()
 
 
 def preview_card(run: Run, repo_id: str, options: PublishOptions) -> CardPreview:
@@ -59,6 +62,7 @@ def preview_card(run: Run, repo_id: str, options: PublishOptions) -> CardPreview
         plot=picture if isinstance(picture, bytes) else None,
         files=tuple((path, bundles.size_of(data)) for path, data in sorted(draft.bundle.items())),
         notices=draft.notices,
+        uses=(*uses(draft.subject), prompted(draft.subject, run.demos().demos)),
     )
 
 

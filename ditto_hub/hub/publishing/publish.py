@@ -15,11 +15,13 @@ from typing import Any
 from ditto_hub.errors import ConfigError, HubError
 from ditto_hub.hub.client import HubClient, require_repo_id
 from ditto_hub.hub.publishing import bundle as bundles
+from ditto_hub.hub.publishing import versions
 from ditto_hub.hub.publishing.bases import POCKET_NAME, Base, draft_base, look_at_base
 from ditto_hub.hub.publishing.bundle import AdapterFiles, Bundle
 from ditto_hub.hub.publishing.card import render_card
 from ditto_hub.hub.publishing.card_sections import adapter_code
 from ditto_hub.hub.publishing.card_subject import NOBODY_YET, CardSubject, DemoFacts, Sample
+from ditto_hub.hub.publishing.lineage import Earlier, figures
 from ditto_hub.hub.publishing.loadback import (
     LoadBack,
     LoadBackQuestion,
@@ -29,6 +31,7 @@ from ditto_hub.hub.publishing.loadback import (
 from ditto_hub.hub.publishing.options import PublishOptions, PublishStep
 from ditto_hub.hub.publishing.plot import plot_candidates
 from ditto_hub.hub.publishing.receipt import Receipt, list_files
+from ditto_hub.hub.publishing.uses import uses
 from ditto_hub.hub.targets import examine, put, require_alive, resolve_repo_id
 from ditto_hub.runs import results
 from ditto_hub.runs.folder import Run
@@ -95,6 +98,8 @@ def _publish_online(
     target = examine(client, repo_id, draft.bundle, options.public)
     yield PublishStep("base", Message("hub.step_base"))
     base = look_at_base(client, source.run, source.base_id, repo_id)
+    old = versions.replaced(client, options.replaces, repo_id)
+    earlier = versions.earlier_version(client, target, run_id(source), old)
     base_target = None
     if source.pocket:
         base_target = examine(client, base.id, base.bundle, public=True)
@@ -102,7 +107,7 @@ def _publish_online(
     if base_target is not None:
         yield PublishStep("upload-base", Message("hub.step_upload_base", base_id=base.id))
         base = replace(base, revision=put(client, base_target, base.bundle, "Add pocket")[0])
-    draft = build(source, repo_id, base, options)
+    draft = build(source, repo_id, base, options, earlier)
     count = len(draft.bundle)
     yield PublishStep("upload", Message("hub.step_upload", count=count, repo_id=repo_id))
     message = f"Add {source.adapter.candidate} of run {run_id(source)}"
@@ -119,6 +124,8 @@ def _publish_online(
     elif options.public:
         private = target.remote is None or target.remote.private
         notices.append(Message("hub.check_failed_stays_private"))
+    if load_back.status != "failed":
+        notices += yield from versions.finish(client, repo_id, commit, earlier, old, private)
     notices += [*target.notices, *(base_target.notices if base_target else ()), *base.notices]
     return _receipt(
         draft, source, options,
@@ -192,8 +199,17 @@ def in_four_bits(base_model: Mapping[str, Any]) -> bool:
     return base_model.get("quantize") == "4bit" or bool(base_model.get("source"))
 
 
-def build(source: Source, repo_id: str, base: Base, options: PublishOptions) -> Draft:
+def build(
+    source: Source,
+    repo_id: str,
+    base: Base,
+    options: PublishOptions,
+    earlier: Earlier | None = None,
+) -> Draft:
     """Make all files of the adapter's repo; the same ones for the same arguments.
+
+    Args:
+        earlier: the version that this one follows.
 
     Raises:
         RunError: the record holds something that no run writes.
@@ -201,11 +217,12 @@ def build(source: Source, repo_id: str, base: Base, options: PublishOptions) -> 
     """
     record, adapter = source.run.record, source.adapter
     told = {"id": base.id, "revision": base.revision}
+    metrics = bundles.published_metrics(source.evaluations)
     files: Bundle = {
         **adapter.tokenizer,
         bundles.CONFIG: bundles.clean_config(adapter.config, base.id, base.revision),
         bundles.WEIGHTS: adapter.weights,
-        bundles.METRICS: to_json_bytes(bundles.published_metrics(source.evaluations)),
+        bundles.METRICS: to_json_bytes(metrics),
     }
     samples = _samples(source) if options.include_outputs else ()
     if options.include_demos:
@@ -231,11 +248,13 @@ def build(source: Source, repo_id: str, base: Base, options: PublishOptions) -> 
         pictures={name: tuple(f"evaluation-{p.name}" for p in seen[name]) for name in seen},
         rank=int(adapter.config["r"]),
         pocket=source.pocket,
+        earlier=earlier,
+        figures=figures(metrics, adapter.candidate) if earlier else {},
     )
     card = render_card(subject, options.card_template)
     files[bundles.CARD] = card.encode()
-    published = bundles.published_record(record, adapter.candidate, told)
-    whole = bundles.with_manifest(files, published)
+    published = bundles.published_record(record, adapter.candidate, told, source.demos.counted)
+    whole = bundles.with_manifest(files, published, **subject.versioned)
     return Draft(whole, subject, card, _notices(source, base, options, repo_id, samples))
 
 
@@ -310,6 +329,7 @@ def _receipt(draft: Draft, source: Source, options: PublishOptions, **told: Any)
         snippet=adapter_code(draft.subject),
         notices=notices,
         card=draft.card,
+        uses=uses(draft.subject),
         **values,
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ditto_hub.hub.publishing.bundle import Data, sha256, size_of
 from ditto_hub.hub.publishing.loadback import LoadBack
+from ditto_hub.hub.publishing.uses import Use
 from ditto_hub.words import Text, told
 
 
@@ -36,6 +37,7 @@ class Receipt:
         base_id: base model on the Hub.
         base_url: of its page where it was published along (pocket), else empty.
         snippet: the lines that load the adapter.
+        uses: the same, and lines for other programs.
         notices: what the user should know.
         folder: where a dry run wrote the files, else None.
         card: the model card.
@@ -54,6 +56,7 @@ class Receipt:
     notices: tuple[Text, ...]
     folder: Path | None = None
     card: str = ""
+    uses: tuple[Use, ...] = ()
 
     @property
     def good(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from html import escape
 
 from ditto_hub.cost.devices import DEVICES, QUOTAS
@@ -79,6 +80,22 @@ def day_words(found: Budget, locale: str) -> str:
         return day
     days = int(-(-found.total // free))
     return f"{day} {say('estimate.days', locale, days=days)}"
+
+
+def quota_words(left_s: float, resets_at: float | None, name: str, locale: str) -> str:
+    """Say what somebody has left of the day's GPU quota, when it is whole again, and whose it is.
+
+    Args:
+        resets_at: seconds since the epoch; None where nothing of it is used.
+        name: of the signed-in user.
+    """
+    whole = resets_at is None
+    moment = datetime.datetime.fromtimestamp(resets_at or 0.0, datetime.UTC)
+    left = say(
+        "quota.whole" if whole else "quota.left", locale,
+        left=int(left_s), time=f"{moment:%Y-%m-%d %H:%M}",
+    )  # fmt: skip
+    return f"{left} {say('quota.whose', locale, name=name)}"
 
 
 def about_time(seconds: float, locale: str) -> str:

@@ -44,7 +44,7 @@ _sending: Counter[str] = Counter()
 _counting = threading.Lock()
 
 # Fetches with the secret in a header, so that it stands in no address, log or history.
-DOWNLOAD_JS = """async (runId, secret) => {
+FETCH_JS = """async (runId, secret) => {
   if (!runId) return [];
   const headers = {"SECRET": secret || ""};
   const answer = await fetch(`ditto/runs/${runId}/FILE`, {headers});
@@ -56,12 +56,12 @@ DOWNLOAD_JS = """async (runId, secret) => {
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   return [];
 }""".replace("SECRET", SECRET_HEADER)
-ADAPTER, GGUF = "adapter.zip", "gguf.zip"
+ADAPTER, GGUF, PAIRS = "adapter.zip", "gguf.zip", "pairs.jsonl"
 
 
 def download_js(file: str) -> str:
     """Return the script that fetches one of the files of the run that is shown."""
-    return DOWNLOAD_JS.replace("FILE", file)
+    return FETCH_JS.replace("FILE", file)
 
 
 class ClosedFiles:
@@ -89,6 +89,7 @@ def download_routes() -> list[Route]:
     return [
         Route(f"/ditto/runs/{{run_id}}/{ADAPTER}", adapter_zip),
         Route(f"/ditto/runs/{{run_id}}/{GGUF}", gguf_zip),
+        Route(f"/ditto/runs/{{run_id}}/{PAIRS}", pairs_jsonl),
         Route("/ditto/status", server_status),
     ]
 
@@ -126,6 +127,20 @@ def _serve(request: Request, name: str, pack: Pack) -> Response:
         kinds = ((RunError, 404), (BackendError, 429))
         status = next((code for kind, code in kinds if isinstance(error, kind)), 422)
         return PlainTextResponse(told(error.both, locale), status, HEADERS)
+
+
+def pairs_jsonl(request: Request) -> Response:
+    """Serve the comparisons of the asking visitor's run; 404 for another's, or none."""
+    locale = locale_of(request)
+    try:
+        run = own_run(request.path_params["run_id"], _asking(request))
+        with _one_of_few(run.record.id):
+            data = api.preferences_bytes(run)
+    except RunError as error:
+        return PlainTextResponse(told(error.both, locale), 404, HEADERS)
+    except BackendError as error:
+        return PlainTextResponse(told(error.both, locale), 429, HEADERS)
+    return Response(data, headers=HEADERS, media_type="application/jsonl")
 
 
 class _Zip(FileResponse):

@@ -183,7 +183,7 @@ def token_of(token: gr.OAuthToken | None) -> Token:
     """Return whose Hub token one call of a visitor's uses; true where the visitor is signed in."""
     if token is None or token.expires_at < time.time():
         return _signed_out[0]
-    return as_token(str(token.token))
+    return as_token(str(token.token), str(token.scope or ""))
 
 
 def spread(count: int, **props: Any) -> list[Any]:

@@ -17,7 +17,7 @@ from ditto_hub.runs.folder import Run
 from ditto_hub.ui.html import receipts
 from ditto_hub.ui.html.render import failure, notice
 from ditto_hub.ui.i18n.words import t
-from ditto_hub.ui.serving.downloads import ADAPTER, GGUF, download_js
+from ditto_hub.ui.serving.downloads import ADAPTER, GGUF, PAIRS, download_js
 from ditto_hub.ui.serving.events import BUSY_JS, IDLE_JS, Asker, Outputs, on
 from ditto_hub.ui.serving.requests import method_name
 from ditto_hub.ui.serving.session import Shared
@@ -27,9 +27,10 @@ from ditto_hub.ui.steps.account import (
     can_use_local,
     token_to_publish,
 )
+from ditto_hub.ui.steps.uses import build_uses
 from ditto_hub.words import Text, say
 
-CAPS = {"name": 96, "base_id": 200}
+CAPS = {"name": 96, "base_id": 200, "replaces": 200}
 # what comes of a press is below the card
 STEPS_JS = """() => document.getElementById("publish-steps").scrollIntoView({block: "center"})"""
 
@@ -63,16 +64,23 @@ class PublishParts:
     start: gr.Button
     home: gr.Button
     gguf: gr.Button
+    pairs: gr.Button
     steps: gr.HTML
     receipt: gr.HTML
     share: gr.Textbox
-    snippet: gr.Code
+    uses: gr.Accordion
+    lines: dict[str, gr.Code]
 
     @property
     def use_local(self) -> gr.Checkbox:
         """The visitor's leave to use the token that is saved on this machine."""
         box: gr.Checkbox = self.fields[-1]
         return box
+
+    @property
+    def results(self) -> list[Any]:
+        """What shows how far a publication is."""
+        return [self.steps, self.receipt, self.share, self.uses, *self.lines.values()]
 
     @property
     def account_shown(self) -> list[Any]:
@@ -97,12 +105,15 @@ def build(shared: Shared) -> PublishParts:
                     home = gr.Button(t("publish.home"), min_width=120, elem_id="publish-download")
                 gr.HTML(t("publish.home_about"), elem_classes="d-about")
                 gguf = _gguf()
-                steps, receipt, share, snippet = _results()
+                pairs = gr.Button(t("publish.pairs"), size="sm", elem_id="publish-pairs")
+                gr.HTML(t("publish.pairs_about"), elem_classes="d-about")
+                steps, receipt, share = _results()
+                uses, lines = build_uses()
             with gr.Column(scale=3, min_width=340, elem_id="publish-card-box"):
                 card = _card()
     parts = PublishParts(
-        note, view, account, sign_in, what, fields, card, start, home, gguf, steps, receipt,
-        share, snippet,
+        note, view, account, sign_in, what, fields, card, start, home, gguf, pairs, steps, receipt,
+        share, uses, lines,
     )  # fmt: skip
     _wire_open(shared, parts)
     _wire_account(shared, parts)
@@ -110,6 +121,7 @@ def build(shared: Shared) -> PublishParts:
     _wire_publish(shared, parts)
     _wire_download(shared, parts.home, ADAPTER)
     _wire_download(shared, parts.gguf, GGUF)
+    _wire_download(shared, parts.pairs, PAIRS)
     return parts
 
 
@@ -121,19 +133,15 @@ def _gguf() -> gr.Button:
     return gguf
 
 
-def _results() -> tuple[gr.HTML, gr.HTML, gr.Textbox, gr.Code]:
-    """Build what shows a publication: its steps, its receipt, words to share, lines to load it."""
+def _results() -> tuple[gr.HTML, gr.HTML, gr.Textbox]:
+    """Build what shows a publication: its steps, its receipt, words to share."""
     steps = gr.HTML(elem_id="publish-steps")
     receipt = gr.HTML(elem_id="publish-receipt")
     share = gr.Textbox(
         label=t("publish.share"), lines=2, interactive=False, visible=False, buttons=["copy"],
         elem_id="publish-share",
     )  # fmt: skip
-    snippet = gr.Code(
-        language="python", label=t("publish.snippet"), interactive=False, visible=False,
-        buttons=["copy"], show_line_numbers=False, wrap_lines=True, elem_id="publish-snippet",
-    )  # fmt: skip
-    return steps, receipt, share, snippet
+    return steps, receipt, share
 
 
 def _card() -> CardParts:
@@ -156,7 +164,8 @@ def _markdown(elem_id: str) -> gr.Markdown:
 
 
 def _fields(shared: Shared) -> tuple[Any, ...]:
-    """Build what a publication is told: namespace, name, base id, who sees it, consents."""
+    """Build what a publication is told: namespace, name, base id, who sees it, consents, and of a
+    later version the repo that it replaces."""
     with gr.Row():
         namespace = gr.Textbox(
             label=t("publish.namespace"), info=t("publish.namespace_about"), min_width=140,
@@ -169,6 +178,10 @@ def _fields(shared: Shared) -> tuple[Any, ...]:
     base_id = gr.Textbox(
         label=t("publish.base_id"), info=t("publish.base_id_about"), visible=False,
         max_length=CAPS["base_id"], elem_id="publish-base-id",
+    )  # fmt: skip
+    replaces = gr.Textbox(
+        label=t("publish.replaces"), info=t("publish.replaces_about"), visible=False,
+        max_length=CAPS["replaces"], elem_id="publish-replaces",
     )  # fmt: skip
     seen = gr.Radio(
         [(t("publish.private"), "private"), (t("publish.public"), "public")], value="private",
@@ -186,7 +199,7 @@ def _fields(shared: Shared) -> tuple[Any, ...]:
         False, label=t("account.ask"), visible=can_use_local(shared) and has_local_token(),
         elem_id="publish-local-token",
     )  # fmt: skip
-    return namespace, name, base_id, seen, demos, outputs, use_local
+    return namespace, name, base_id, seen, demos, outputs, replaces, use_local
 
 
 def repo_of(namespace: str, name: str) -> str:
@@ -195,13 +208,16 @@ def repo_of(namespace: str, name: str) -> str:
     return "/".join(half for half in halves if half)
 
 
-def options_of(base_id: str, seen: str, demos: bool, outputs: bool) -> PublishOptions:
+def options_of(
+    base_id: str, seen: str, demos: bool, outputs: bool, replaces: str = ""
+) -> PublishOptions:
     """Return the options of a publication; whatever is not said plainly is no."""
     return PublishOptions(
         base_model_id=(base_id or "").strip()[: CAPS["base_id"]] or None,
         public=seen == "public",
         include_demos=demos is True,
         include_outputs=outputs is True,
+        replaces=(replaces or "").strip()[: CAPS["replaces"]] or None,
     )
 
 
@@ -214,8 +230,7 @@ def suggested_name(run: Run) -> str:
 def _wire_open(shared: Shared, parts: PublishParts) -> None:
     """Show what can be published, whenever another run is shown or it has changed."""
     shown = gr.State("")
-    results = [parts.steps, parts.receipt, parts.share, parts.snippet]
-    outputs = [parts.note, parts.view, parts.what, *parts.fields[:-1], *results, shown]
+    outputs = [parts.note, parts.view, parts.what, *parts.fields[:-1], *parts.results, shown]
 
     def nothing(said: str) -> Outputs:
         hidden = gr.update(visible=False)
@@ -292,14 +307,18 @@ def _wire_download(shared: Shared, button: gr.Button, file: str) -> None:
 def _start_values(run: Run, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
     """Return what the form begins with: what this browser filled in for this run, else the rule."""
     local = Path(str(run.record.base_model["id"])).is_dir()
+    later = run.record.parent is not None
     if isinstance(kept, dict) and kept.get("run") == run.record.id:
         values = list(kept.get("values") or [])
-        if len(values) == 6:
+        if len(values) == 7:
             namespace = values[0] or (profile.username if profile else "")
-            return [namespace, values[1], gr.update(value=values[2], visible=local), *values[3:]]
+            shown = gr.update(value=values[2], visible=local)
+            replaces = gr.update(value=values[6], visible=later)
+            return [namespace, values[1], shown, *values[3:6], replaces]
     mine = profile.username if profile else ""
     base = gr.update(value="", visible=local)
-    return [mine, suggested_name(run), base, "private", False, False]
+    replaces = gr.update(value="", visible=later)
+    return [mine, suggested_name(run), base, "private", False, False, replaces]
 
 
 def _wire_card(shared: Shared, parts: PublishParts) -> None:
@@ -307,10 +326,10 @@ def _wire_card(shared: Shared, parts: PublishParts) -> None:
 
     def drawn(
         asker: Asker, run_id: str, namespace: str, name: str, base_id: str, seen: str,
-        demos: bool, outputs: bool,
+        demos: bool, outputs: bool, replaces: str,
     ) -> Outputs:  # fmt: skip
         card = parts.card
-        empty = dict.fromkeys(card.shown, "")
+        empty = dict.fromkeys([*card.shown, *parts.lines.values()], "")
         if not run_id:
             return empty
         try:
@@ -323,7 +342,9 @@ def _wire_card(shared: Shared, parts: PublishParts) -> None:
             return {**empty, card.files: failure(error, asker.locale)}
         first, rest = receipts.card_text(found)
         files = receipts.card_files(found, asker.locale)
-        return {card.files: files, card.first: first, card.rest: rest, card.front: found.front}
+        lines = {parts.lines[use.name]: use.code for use in found.uses}
+        shown = {card.files: files, card.first: first, card.rest: rest, card.front: found.front}
+        return {**shown, **lines}
 
     fields = list(parts.fields[:-1])
     on(
@@ -331,20 +352,21 @@ def _wire_card(shared: Shared, parts: PublishParts) -> None:
         [*(field.change for field in fields), shared.run_changed.change],
         drawn,
         [shared.run_id, *fields],
-        parts.card.shown,
+        [*parts.card.shown, *parts.lines.values()],
         trigger_mode="always_last",
     )
 
 
 def _said(
-    parts: PublishParts, steps: str = "", receipt: str = "", post: str = "", snippet: str = ""
+    parts: PublishParts, steps: str = "", receipt: str = "", post: str = "", uses: Any = ()
 ) -> Outputs:
     """Return what shows how far a publication is; nothing of it hides it all."""
     return {
         parts.steps: steps,
         parts.receipt: receipt,
         parts.share: gr.update(value=post, visible=bool(post)),
-        parts.snippet: gr.update(value=snippet, visible=bool(snippet)),
+        **({parts.uses: gr.update(open=True)} if uses else {}),
+        **{parts.lines[use.name]: use.code for use in uses},
     }
 
 
@@ -353,14 +375,14 @@ def _wire_publish(shared: Shared, parts: PublishParts) -> None:
 
     def publish(
         asker: Asker, run_id: str, namespace: str, name: str, base_id: str, seen: str,
-        demos: bool, samples: bool, use_local: bool,
+        demos: bool, samples: bool, replaces: str, use_local: bool,
     ) -> Iterator[Outputs]:  # fmt: skip
         locale = asker.locale
         done: list[Text] = []
         try:
             key = token_to_publish(shared, asker.token, use_local, locale)
             run = asker.run(run_id)
-            options = options_of(base_id, seen, demos, samples)
+            options = options_of(base_id, seen, demos, samples, replaces)
             with publishing(run):
                 going = api.stream_publish(run, repo_of(namespace, name), options, token=key)
                 while True:
@@ -371,7 +393,7 @@ def _wire_publish(shared: Shared, parts: PublishParts) -> None:
             steps = receipts.steps(done, "", False, locale)
             post = receipts.share_text(end.value, len(run.demos()), locale)
             html = receipts.receipt(end.value, locale)
-            yield _said(parts, steps, html, post, end.value.snippet)
+            yield _said(parts, steps, html, post, end.value.uses)
         except NotSignedInError as error:
             yield _said(parts, "", receipts.failure(error.what, error.remedy, locale))
         except DittoError as error:
@@ -385,7 +407,7 @@ def _wire_publish(shared: Shared, parts: PublishParts) -> None:
         parts.start.click,
         publish,
         [shared.run_id, *parts.fields],
-        [parts.steps, parts.receipt, parts.share, parts.snippet],
+        parts.results,
         busy=parts.start,
         kind="publish",
         show_progress="minimal",

@@ -36,6 +36,7 @@ from ditto_hub.ui.serving.base_models import (
 from ditto_hub.ui.serving.events import Asker, Outputs, on, show_run
 from ditto_hub.ui.serving.session import Shared, Visitor, own_run
 from ditto_hub.ui.steps import progress
+from ditto_hub.ui.steps.quota import build_quota
 from ditto_hub.ui.steps.remote import Wish, build_wish, start_job
 from ditto_hub.ui.steps.settings import Dials, build_dials, checked, numbers, read_config
 from ditto_hub.words import say
@@ -90,6 +91,7 @@ def build(shared: Shared) -> TrainParts:
         base_note = gr.HTML(elem_id="train-base-note")
         dials = build_dials(start_preset)
         where, keep = build_wish(shared)
+        build_quota(shared)
         estimate = gr.HTML(elem_id="train-estimate")
         start = gr.Button(t("train.start"), variant="primary", elem_id="train-start")
         # in its place where a run cannot fit; whether Start can be pressed is its own event's
