@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ditto_hub.api.comparing import evaluate, stream_evaluate
     from ditto_hub.api.creation import check
     from ditto_hub.api.estimating import estimate_run as estimate
+    from ditto_hub.api.prompting import prompts_for
     from ditto_hub.api.publishing import publish, stream_publish
     from ditto_hub.api.training import resume, stream, stream_resume, train
     from ditto_hub.config import RunConfig, preset
@@ -44,6 +45,7 @@ __all__ = [
     "evaluate",
     "load",
     "preset",
+    "prompts_for",
     "publish",
     "resume",
     "stream",
@@ -71,6 +73,7 @@ _HOMES = {
     "evaluate": "api.comparing",
     "load": "api.adapters",
     "preset": "config",
+    "prompts_for": "api.prompting",
     "publish": "api.publishing",
     "resume": "api.training",
     "stream": "api.training",

@@ -44,6 +44,7 @@ from ditto_hub.api.keeping import (
     saved_runs,
 )
 from ditto_hub.api.leasing import prepare, standing, work, write
+from ditto_hub.api.prompting import prompts_for, with_prompts
 from ditto_hub.api.publishing import pack, preview, publish, stream_publish
 from ditto_hub.api.training import assisting, drive, resume, stream, stream_resume, train
 from ditto_hub.backends.generation import WriteRequest
@@ -80,6 +81,7 @@ __all__ = [
     "planned_job",
     "prepare",
     "preview",
+    "prompts_for",
     "publish",
     "read_demos",
     "require_job",
@@ -95,6 +97,7 @@ __all__ = [
     "submit",
     "train",
     "train_rival",
+    "with_prompts",
     "work",
     "work_in_job",
     "write",

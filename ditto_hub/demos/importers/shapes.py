@@ -50,7 +50,7 @@ SYSTEM = (
 MORE = {"instruction": ("input", "context"), "question": ("context",)}
 CONTEXT = (*SYSTEM, "history")
 AROUND = frozenset({*CONTEXT, "original"})
-KEPT = ("id", "split", "origin", "original")
+KEPT = ("id", "split", "origin", "original", "prompt_by")
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 
 
