@@ -44,7 +44,7 @@ from ditto_hub.api.keeping import (
     saved_runs,
 )
 from ditto_hub.api.leasing import prepare, standing, work, write
-from ditto_hub.api.prompting import prompts_for, with_prompts
+from ditto_hub.api.prompting import prompts_for, prompts_lease_s, with_prompts
 from ditto_hub.api.publishing import pack, preview, publish, stream_publish
 from ditto_hub.api.training import assisting, drive, resume, stream, stream_resume, train
 from ditto_hub.backends.generation import WriteRequest
@@ -82,6 +82,7 @@ __all__ = [
     "prepare",
     "preview",
     "prompts_for",
+    "prompts_lease_s",
     "publish",
     "read_demos",
     "require_job",

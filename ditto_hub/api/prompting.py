@@ -73,6 +73,13 @@ def with_prompts(
     return DemoSet(given, (*demos.notices, *_said(demos, written)))
 
 
+def prompts_lease_s(count: int) -> int:
+    """Return the seconds of GPU that are leased to write so many prompts."""
+    from ditto_hub.backends.zerogpu.broker import prompts_s
+
+    return round(prompts_s(count))
+
+
 def lacks_prompt(demo: Demonstration) -> bool:
     """Tell whether a demonstration is a text without a prompt."""
     return bool(demo.completion.strip()) and not demo.prompt_text.strip()
