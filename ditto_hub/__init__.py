@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ditto_hub.api.creation import check
     from ditto_hub.api.estimating import estimate_run as estimate
     from ditto_hub.api.exporting import export
+    from ditto_hub.api.prompting import prompts_for
     from ditto_hub.api.publishing import publish, stream_publish
     from ditto_hub.api.training import resume, stream, stream_resume, train
     from ditto_hub.config import RunConfig, preset
@@ -46,6 +47,7 @@ __all__ = [
     "export",
     "load",
     "preset",
+    "prompts_for",
     "publish",
     "resume",
     "stream",
@@ -74,6 +76,7 @@ _HOMES = {
     "export": "api.exporting",
     "load": "api.adapters",
     "preset": "config",
+    "prompts_for": "api.prompting",
     "publish": "api.publishing",
     "resume": "api.training",
     "stream": "api.training",

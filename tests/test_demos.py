@@ -61,7 +61,9 @@ def test_demo_json_reads_back() -> None:
         {"role": "assistant", "content": "Yes?"},
         {"role": "user", "content": "Bye \U0001f44b"},
     ]
-    demo = Demonstration("a", as_messages(turns), "Ciao", "held_out", "edited", original="Bye.")
+    demo = Demonstration(
+        "a", as_messages(turns), "Ciao", "held_out", "edited", original="Bye.", prompt_by="model"
+    )
     assert Demonstration.from_json(json.loads(json.dumps(demo.to_json()))) == demo
 
 
@@ -80,6 +82,8 @@ def test_demo_pickles_and_hashes() -> None:
         ({"completion": "\ud83d"}, "half a character"),
         ({"original": 5}, "The original is of type int"),
         ({"split": "test"}, "'test'"),
+        ({"prompt_by": "Ann"}, "'Ann'"),
+        ({"prompt_by": ["model"]}, "neither|none of"),
         ({"prompt": None}, "A prompt is null"),
         ({"prompt": []}, "A prompt is empty"),
         ({"prompt": ["Hi"]}, "lacks its role"),

@@ -12,13 +12,16 @@ import pytest
 from tiny_runs import made, tiny_run
 
 from ditto_hub import events as ev
+from ditto_hub.api.leasing import ask_back, desk_of
+from ditto_hub.backends.backtranslation import PromptRequest
 from ditto_hub.backends.local import LocalBackend
 from ditto_hub.backends.zerogpu import function as zerogpu
 from ditto_hub.backends.zerogpu import lease
-from ditto_hub.backends.zerogpu.broker import LeaseBackend, Platform, Use
+from ditto_hub.backends.zerogpu.broker import LeaseBackend, Platform, Use, prompts_s
 from ditto_hub.backends.zerogpu.lease import LeaseClock, Pace
 from ditto_hub.backends.zerogpu.ledger import Ledger
 from ditto_hub.backends.zerogpu.refusals import Ask, Refusal
+from ditto_hub.cost.profiles import load_profile
 from ditto_hub.errors import BaseModelError, DittoError, describe
 from ditto_hub.runs.folder import Run
 from ditto_hub.tokens import NOBODY
@@ -299,3 +302,20 @@ def test_clock_starts_at_the_workers_birth(now: Time) -> None:
     now.now += 3.0
     assert lease.began() == 100.0
     assert lease.began() == 103.0
+
+
+def test_prompts_are_written_in_one_lease(llama: Path, tmp_path: Path) -> None:
+    """A lease writes the prompts that would be written here, and declares time for each text."""
+    orders: list[dict[str, Any]] = []
+
+    def leased(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        orders.append(json.loads(json.dumps(order)))
+        return zerogpu._lease(orders[-1])
+
+    texts = ["The roof of the shed leaks again.", "See you on the pier at noon, then."]
+    desk = desk_of(str(llama))
+    written = backend(tmp_path, leased).write(desk, [PromptRequest(text) for text in texts])
+    assert written == ask_back(texts, str(llama), load_profile("own"), visitor="", token=NOBODY)
+    assert [order["task"] for order in orders] == ["prompts"]
+    assert orders[0]["declared_s"] >= 30
+    assert prompts_s(50) == 110.0

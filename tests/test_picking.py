@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from ditto_hub.cli import main
 from ditto_hub.demos.importers import load_demos
+from ditto_hub.pocket import voice_path
 
 
 @pytest.fixture
@@ -62,3 +63,33 @@ def test_a_wrong_choice_is_told(table: Path, words: tuple[str, ...], code: int, 
     """Wrong usage and a file that needs a choice each say so."""
     result = run(table, *words)
     assert (result.exit_code, told in result.stderr) == (code, True)
+
+
+def test_texts_alone_get_prompts(tmp_path: Path) -> None:
+    """Several files become demonstrations whose prompts the base model wrote; they are shown."""
+    texts = [demo.completion for demo in load_demos(voice_path("sprout"))][:2]
+    files = [tmp_path / f"{n}.txt" for n in range(2)]
+    for file, text in zip(files, texts, strict=True):
+        file.write_text(text)
+    out = tmp_path / "demos.jsonl"
+    result = run(*files, "--texts-alone", "--base-model", "pocket", "--output", out)
+    assert result.exit_code == 0
+    found = load_demos(out)
+    assert [demo.completion for demo in found] == texts
+    assert found.prompt_authors == {"model": 2}
+    assert f"demo-1: {found.demos[0].prompt_text}" in result.stderr
+
+
+def test_texts_alone_are_shown_first(tmp_path: Path) -> None:
+    """Without an output nothing is written, and no model is loaded."""
+    (tmp_path / "a.txt").write_text("One.\n---\nTwo.")
+    shown = run(tmp_path / "a.txt", "--texts-alone").stdout
+    assert [line.split() for line in shown.splitlines()] == [
+        ["1", "->", "One."], ["2", "->", "Two."],
+    ]  # fmt: skip
+
+
+def test_several_files_are_for_texts(table: Path) -> None:
+    """Several files without --texts-alone are wrong usage."""
+    result = run(table, table, "--output", "x")
+    assert (result.exit_code, "--texts-alone" in result.stderr) == (2, True)

@@ -422,6 +422,21 @@ def test_a_draft_left_as_it_is_is_no_edit() -> None:
     assert (demo.origin, demo.original) == ("typed", None)
 
 
+@pytest.mark.parametrize(
+    ("change", "author"),
+    [
+        ({}, "model"), ({"prompt": "Mine."}, "user"), ({"prompt_by": "text"}, "text"),
+        ({"prompt_by": "Ann"}, "user"), ({"prompt_by": 7}, "user"), ({"written": [1]}, "user"),
+        ({"written": None}, "user"),
+    ],
+)  # fmt: skip
+def test_a_prompt_is_the_model_s_until_it_is_edited(change: dict[str, Any], author: str) -> None:
+    """Who wrote a prompt is believed of a card whose prompt is as it was written, and no more."""
+    card = new_card("Theirs.", "text", prompt_by="model") | change
+    (demo,) = to_demos([card], OWN)
+    assert demo.prompt_by == author
+
+
 def test_nothing_is_written_while_the_libraries_load(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who asks in the first seconds waits: imported by two threads at once they break."""
     order: list[str] = []

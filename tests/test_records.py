@@ -53,6 +53,7 @@ def folder() -> Path:
     folder = Path(shutil.copytree(OLD_RUN, home() / "runs" / "damaged"))
     record = json.loads((folder / "run.json").read_text("utf-8"))
     record |= {"job": JOB, "error": {"type": "RunError", "message": "It broke."}}
+    record["prompt_authors"] = {"model": 3}
     record["estimate"]["seconds"] = {"update": 1.0}
     (folder / "run.json").write_text(json.dumps(record))
     return folder

@@ -46,6 +46,7 @@ from ditto_hub.api.keeping import (
 )
 from ditto_hub.api.leasing import prepare, standing, work, write
 from ditto_hub.api.preferences import preferences, preferences_bytes
+from ditto_hub.api.prompting import prompts_for, prompts_lease_s, with_prompts
 from ditto_hub.api.publishing import pack, preview, publish, stream_publish
 from ditto_hub.api.training import assisting, drive, resume, stream, stream_resume, train
 from ditto_hub.backends.generation import WriteRequest
@@ -87,6 +88,8 @@ __all__ = [
     "preferences_bytes",
     "prepare",
     "preview",
+    "prompts_for",
+    "prompts_lease_s",
     "publish",
     "read_demos",
     "require_job",
@@ -102,6 +105,7 @@ __all__ = [
     "submit",
     "train",
     "train_rival",
+    "with_prompts",
     "work",
     "work_in_job",
     "write",

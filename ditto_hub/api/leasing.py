@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ditto_hub.api.estimating import note_estimate
 from ditto_hub.api.keeping import keep_along
 from ditto_hub.api.training import drive
+from ditto_hub.backends.backtranslation import PromptRequest, write_prompts
 from ditto_hub.backends.driver import Backend
 from ditto_hub.backends.generation import CAP, Desk, WriteRequest, open_desk, whole, write_texts
 from ditto_hub.backends.zerogpu.ledger import Ledger, Standing
@@ -123,6 +124,40 @@ def write(
         for number, written in batch:
             texts[number] = written
     return texts
+
+
+def ask_back(
+    texts: Sequence[str],
+    base_model: str,
+    profile: Profile,
+    *,
+    visitor: str,
+    token: Token | str,
+    seed: int = 0,
+) -> list[list[str]]:
+    """Let a base model write the prompt of each text, here or in one short lease.
+
+    Args: as `write`.
+
+    Returns:
+        For each text its prompt, and why it is a plain one or ""; nothing for a text that a lease
+        had no time for.
+
+    Raises:
+        BaseModelError, ChatTemplateError, LeaseError: as the words say.
+    """
+    desk = desk_of(base_model)
+    require_base(str(desk.base_model["id"]), profile)
+    requests = [PromptRequest(text, seed) for text in texts]
+    if profile.backend == "zerogpu":
+        leases = _leases(profile, visitor, desk.base_model, token)
+        return leases.write(replace(desk, weights=leases.weights), requests)
+    _require_opened(desk.base_model, profile, token)
+    found: list[list[str]] = [[] for _ in requests]
+    for batch in write_prompts(open_desk(desk, token=token), desk.base_model, requests):
+        for number, written in batch:
+            found[number] = written
+    return found
 
 
 def prepare(profile: Profile) -> None:

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 PRESET_NAMES = ("pocket", "small", "fast", "paper")
 
 
+texts_option = click.option(
+    "--texts-alone",
+    is_flag=True,
+    help="Take texts without prompts; the base model writes a prompt for each.",
+)
+
+
 def run_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that settle what a run is."""
     options = [

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ditto_hub.cli.jobs import backend_for, job_options, require_options
+from ditto_hub.cli.picking import read_texts
 from ditto_hub.cli.program import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_PAUSED, main, token
 from ditto_hub.cli.results import compare_with_baselines
-from ditto_hub.cli.settings import read_config, run_options
+from ditto_hub.cli.settings import read_config, run_options, texts_option
 from ditto_hub.cli.terminal import Bar, JsonLines, first_interrupt_pauses, how_to_load
 
 if TYPE_CHECKING:
+    from ditto_hub.demos.demonstrations import DemoSet
     from ditto_hub.events import Event
     from ditto_hub.runs.folder import Run
 from ditto_hub.words import Text, told
@@ -22,6 +24,7 @@ from ditto_hub.words import Text, told
 @main.command()
 @click.argument("demos")
 @run_options
+@texts_option
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -41,6 +44,7 @@ def train(
     demos: str,
     output: Path | None,
     parent: str | None,
+    texts_alone: bool,
     as_json: bool,
     compare: bool,
     **options: Any,
@@ -58,8 +62,12 @@ def train(
     config = read_config(**options, start=mother.config if mother else None)
     if mother is None:
         options["base_model"] = choose_smollm2(options["base_model"], say_on_stderr)
+    given: DemoSet | str = demos
+    if texts_alone:
+        base = str(mother.record.base_model["id"]) if mother else options["base_model"]
+        given = read_texts([demos], base, seed=options["seed"])
     run = api.create_run(
-        demos, options["base_model"], config, output=output, parent=mother, token=token()
+        given, options["base_model"], config, output=output, parent=mother, token=token()
     )
     if options["base_model"] == "pocket":
         for finding in api.outside_pocket(run.demos()):

@@ -18,9 +18,11 @@ from ditto_hub.errors import DemoError
 
 Message = dict[str, str]
 Split = Literal["train", "held_out"]
+Author = Literal["user", "model", "text"]
 
 ROLES = ("system", "user", "assistant")
 SPLITS = ("train", "held_out")
+AUTHORS = ("user", "model", "text")
 FEWEST, ADVISED, MOST = 2, 4, 50
 
 
@@ -35,6 +37,8 @@ class Demonstration:
         split: "held_out" demonstrations are scored and never trained on.
         origin: where it came from, such as "typed" or "file".
         original: the model's own output, where the user edited one into the completion.
+        prompt_by: who wrote the prompt: "model" where the base model did, for a text without one;
+            "text" where it was made of the text's first words.
 
     Raises:
         DemoError: a value is of another kind than that. Empty text is left to `check`.
@@ -46,6 +50,7 @@ class Demonstration:
     split: Split = "train"
     origin: str = "typed"
     original: str | None = None
+    prompt_by: Author = "user"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt", as_messages(self.prompt))
@@ -57,6 +62,8 @@ class Demonstration:
             raise DemoError("demos.empty_id")
         if self.split not in SPLITS:
             raise DemoError("demos.unknown_split", split=self.split)
+        if self.prompt_by not in AUTHORS:
+            raise DemoError("demos.unknown_author", prompt_by=self.prompt_by)
 
     @property
     def prompt_text(self) -> str:
@@ -69,7 +76,7 @@ class Demonstration:
         return tuple((turn["role"], turn["content"]) for turn in self.prompt)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the keys of the run folder's demos.jsonl; `original` only where there is one."""
+        """Return the keys of the run folder's demos.jsonl, without what is as by default."""
         data: dict[str, Any] = {
             "id": self.id,
             "prompt": [dict(turn) for turn in self.prompt],
@@ -77,7 +84,9 @@ class Demonstration:
             "split": self.split,
             "origin": self.origin,
         }
-        return data if self.original is None else {**data, "original": self.original}
+        if self.original is not None:
+            data["original"] = self.original
+        return data if self.prompt_by == "user" else {**data, "prompt_by": self.prompt_by}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Demonstration:
@@ -86,7 +95,7 @@ class Demonstration:
         Raises:
             DemoError: a key is missing or unknown, or a value of the wrong kind.
         """
-        known = ("id", "prompt", "completion", "split", "origin", "original")
+        known = ("id", "prompt", "completion", "split", "origin", "original", "prompt_by")
         if not set(known[:5]) <= set(data) <= set(known):
             raise DemoError(
                 "demos.unknown_keys",
@@ -133,6 +142,11 @@ class DemoSet:
 
     def __len__(self) -> int:
         return len(self.demos)
+
+    @property
+    def prompt_authors(self) -> dict[str, int]:
+        """How many prompts each author wrote, where that is not the user."""
+        return dict(Counter(d.prompt_by for d in self.demos if d.prompt_by != "user"))
 
     @property
     def train(self) -> tuple[Demonstration, ...]:

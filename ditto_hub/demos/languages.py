@@ -20,14 +20,10 @@ COMMON = {
 
 def language_of(text: str) -> str | None:
     """Name the language or, outside the Latin script, the script; None where unsure."""
-    letters = [letter for letter in text[:4000] if letter.isalpha()]
-    scripts: Counter[str] = Counter()
-    for letter, count in Counter(letters).items():
-        scripts[unicodedata.name(letter, "?").split()[0]] += count
-    if "HIRAGANA" in scripts or "KATAKANA" in scripts:
+    script, count, letters = _commonest(text)
+    if script == "JAPANESE":
         return "Japanese"
-    script, count = max(scripts.items(), key=lambda item: item[1], default=("", 0))
-    if count < 8 or count < len(letters) / 2:
+    if count < 8 or count < letters / 2:
         return None
     if script != "LATIN":
         return script.capitalize()
@@ -35,3 +31,20 @@ def language_of(text: str) -> str | None:
     scores = Counter({name: sum(words[w] for w in kept.split()) for name, kept in COMMON.items()})
     (best, hits), (_, next_hits) = scores.most_common(2)
     return best if hits >= 4 and hits >= 1.5 * next_hits else None
+
+
+def script_of(text: str) -> str:
+    """Name the script that most letters of a text are of, as Unicode does; "" without letters."""
+    return _commonest(text)[0]
+
+
+def _commonest(text: str) -> tuple[str, int, int]:
+    """Return the commonest script, how many letters are of it, and how many there are."""
+    letters = [letter for letter in text[:4000] if letter.isalpha()]
+    scripts: Counter[str] = Counter()
+    for letter, count in Counter(letters).items():
+        scripts[unicodedata.name(letter, "?").split()[0]] += count
+    if "HIRAGANA" in scripts or "KATAKANA" in scripts:
+        return "JAPANESE", len(letters), len(letters)
+    script, count = max(scripts.items(), key=lambda item: item[1], default=("", 0))
+    return script, count, len(letters)

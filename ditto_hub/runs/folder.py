@@ -117,6 +117,7 @@ class Run:
             seed=config.seed,
             created=now,
             updated=now,
+            prompt_authors=demos.prompt_authors,
         )
         run = cls(folder, record)
         with told_as_storage_error(folder):

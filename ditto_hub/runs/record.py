@@ -83,6 +83,7 @@ class RunRecord:
         config: `RunConfig.to_json()`.
         stages: [{name, round, seconds, reason}] of finished stages, in order.
         candidates: name -> {scores, degenerate}.
+        prompt_authors: who but the user wrote prompts of the demonstrations -> how many.
         chosen: name of the candidate in `adapter/`, or None.
         probe_of: whose logits `probe.safetensors` holds; None for the chosen one's.
         stage_seconds: stage name -> seconds of work, over all processes that drove the run.
@@ -108,6 +109,7 @@ class RunRecord:
     chosen_reason: Told = ""
     probe_of: Name | None = None
     order: Annotated[list[Annotated[dict[str, Any], ORDER]], ROWS] = field(default_factory=list)
+    prompt_authors: Annotated[dict[Name, Count], ROWS] = field(default_factory=dict)
     notices: Annotated[list[dict[str, Told]], ROWS] = field(default_factory=list)
     versions: Names = field(default_factory=dict)
     hardware: Annotated[dict[str, Any], HARDWARE] = field(default_factory=dict)

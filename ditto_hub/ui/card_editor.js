@@ -14,7 +14,8 @@ let cards = [], before = null, drafting = null;
 
 const isEmpty = (card) => !card.prompt.trim() && !card.completion.trim();
 const newId = () => Math.random().toString(36).slice(2, 10);
-const made = (card) => ({ origin: "typed", draft: null, ...card, id: newId() });
+const made = (card) =>
+  ({ origin: "typed", draft: null, written: null, prompt_by: "user", ...card, id: newId() });
 const blank = () => made({ prompt: "", completion: "" });
 const padded = (some) => [...some, ...Array.from({ length: Math.max(0, FEWEST - some.length) }, blank)];
 
@@ -31,9 +32,20 @@ function box(card, name, rows) {
   area.addEventListener("input", () => {
     card[name] = area.value;
     said.delete(card.id);
+    if (name === "prompt") tell(card);
     publish();
   });
-  return node("label", { className: `d-card-${name}` }, node("span", { textContent: words[name] }), area);
+  const author = node("em", { className: "d-author", hidden: true });
+  return node("label", { className: `d-card-${name}` },
+    node("span", { textContent: words[name] }), author, area);
+}
+
+// Say who wrote a prompt, until the person edits it.
+function tell(card) {
+  const author = place(card).querySelector(".d-card-prompt .d-author");
+  const theirs = card.written !== null && card.written === card.prompt;
+  author.textContent = theirs ? words[`by_${card.prompt_by}`] || "" : "";
+  author.hidden = !author.textContent;
 }
 
 function laidOut(card) {
@@ -69,6 +81,7 @@ function show() {
     one.querySelector(".d-card-completion").id = `show-completion-${number}`;
     one.querySelector(".d-change").id = `show-change-${number}`;
     draft.disabled = drafting !== null;
+    tell(card);
   });
   undo.hidden = before === null;
 }
@@ -145,6 +158,19 @@ function drafted(answer) {
   publish();
 }
 
+// Put prompts that a model wrote on the cards that still lack one: id -> {prompt, prompt_by}.
+function prompted(answer) {
+  for (const [id, { prompt, prompt_by }] of Object.entries(answer || {})) {
+    const card = byId(id);
+    if (!card || card.prompt.trim()) continue;
+    card.prompt = card.written = prompt;
+    card.prompt_by = prompt_by;
+    place(card).querySelector(".d-card-prompt textarea").value = prompt;
+    tell(card);
+  }
+  if (Object.keys(answer || {}).length) publish();
+}
+
 // Show what the server says of single cards: id -> HTML.
 function changes(told) {
   for (const [id, html] of Object.entries(told || {})) {
@@ -163,6 +189,7 @@ function restored() {
     .map((card) => made({
       prompt: text(card.prompt), completion: text(card.completion), draft: text(card.draft),
       origin: (text(card.origin) || "typed").slice(0, 40),
+      written: text(card.written), prompt_by: (text(card.prompt_by) || "user").slice(0, 40),
     }));
 }
 
@@ -170,5 +197,5 @@ const undo = element.querySelector("#show-undo");
 const message = element.querySelector("#show-message");
 undo.textContent = words.undo;
 undo.addEventListener("click", () => set(padded(before || []), null));
-window.dittoCards = { add, replace, drafted, changes };
+window.dittoCards = { add, replace, drafted, prompted, changes };
 set(padded(restored()));

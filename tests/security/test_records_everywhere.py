@@ -61,6 +61,7 @@ def put(source: Path, status: str) -> Path:
     record = finished | record | {key: record.get(key) or finished.get(key) for key in record}
     record |= {"id": folder.name, "owner": hash_owner(OWNER), "status": status, "job": JOB}
     record |= {"error": {"type": "RunError", "message": "It broke."}}
+    record["prompt_authors"] = {"model": 3}
     record["estimate"]["seconds"] = {"update": 1.0}
     record["stage_seconds"] = {"update": 1.0}
     (folder / "run.json").write_text(json.dumps(record))

@@ -94,7 +94,7 @@ def test_a_file_of_no_use_is_told(app: App, panel: Page) -> None:
         ("a.pdf", b"%PDF-1.7", "a PDF, not text"),
         ("a.jsonl", "{broken", "not valid JSON"),
         ("a.csv", "prompt,completion\n", "holds no demonstrations"),
-        ("a.txt", "Dear all", "neither JSONL, a JSON array, nor CSV"),
+        ("a.log", "Dear all", "neither JSONL, a JSON array, nor CSV"),
     ):
         drop(panel, name, content)
         expect(panel.locator("#imports-message")).to_contain_text(told)

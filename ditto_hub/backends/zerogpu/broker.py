@@ -16,6 +16,7 @@ from typing import Any
 
 from ditto_hub import errors
 from ditto_hub import events as ev
+from ditto_hub.backends.backtranslation import PromptRequest
 from ditto_hub.backends.generation import Desk, WriteRequest
 from ditto_hub.backends.zerogpu.lease import (
     OUT_OF_TIME,
@@ -35,6 +36,7 @@ from ditto_hub.tokens import Token
 from ditto_hub.words import text_from_json
 
 WRITE_S = 30.0  # a lease that writes texts declares so much
+PROMPT_S = 2.0  # and, where it writes prompts, at least so much for each
 WRITE_LEAST_S = 10.0
 SETBACKS = 2  # in a row, until no other lease is asked for by itself
 OVERRUN = 0.9  # of its time, from which a lease was taken away because that was over
@@ -296,8 +298,10 @@ class LeaseBackend:
 
     # ---- writing ---------------------------------------------------------------------------------
 
-    def write(self, desk: Desk, requests: Sequence[WriteRequest]) -> list[list[str]]:
-        """Write texts in one short lease.
+    def write(
+        self, desk: Desk, requests: Sequence[WriteRequest] | Sequence[PromptRequest]
+    ) -> list[list[str]]:
+        """Write texts, or prompts for texts, in one short lease.
 
         Returns:
             The texts of each request; none for one that the lease had no time for.
@@ -307,14 +311,16 @@ class LeaseBackend:
             DittoError: what the writing itself raised.
         """
         texts: list[list[str]] = [[] for _ in requests]
+        prompts = sum(isinstance(request, PromptRequest) for request in requests)
         order = {
-            "task": "write",
+            "task": "prompts" if prompts else "write",
             "desk": desk.to_json(),
             "requests": [request.to_json() for request in requests],
             "base_model": dict(desk.base_model),
             "weights": desk.weights,
         }
-        terms = Terms(self.cap_s, WRITE_LEAST_S, WRITE_S, self.platform.asked_factor())
+        need = prompts_s(prompts) if prompts else WRITE_S
+        terms = Terms(self.cap_s, WRITE_LEAST_S, need, self.platform.asked_factor())
         plan = plan_ask(terms, self.ledger.standing())
         for tries in range(TRIES):
             if isinstance(plan, Refused):
@@ -347,6 +353,11 @@ class LeaseBackend:
                 self.ledger.charge(use.used_s() * self.platform.charged_factor())
         use.raise_error()
         return None
+
+
+def prompts_s(count: int) -> float:
+    """Return the seconds that a lease declares to write so many prompts."""
+    return max(WRITE_S, WRITE_LEAST_S + PROMPT_S * count)
 
 
 def smaller(refused: Refused, plan: Callable[[], Ask | Refused]) -> Ask | Refused:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ditto_hub import events as ev
+from ditto_hub.backends.backtranslation import PromptRequest, write_prompts
 from ditto_hub.backends.driver import Driver
 from ditto_hub.backends.generation import Desk, WriteRequest, write_texts
 from ditto_hub.backends.local import dress
@@ -276,7 +277,7 @@ def write_items(order: Mapping[str, Any], open_base: Callable[[], Opened]) -> It
     """Write texts until all are there, or until this lease's time is nearly over.
 
     Args:
-        order: of task write; plain values.
+        order: of task write, or of task prompts; plain values.
         open_base: gives the base model, clean.
 
     Yields:
@@ -287,7 +288,6 @@ def write_items(order: Mapping[str, Any], open_base: Callable[[], Opened]) -> It
     born = began()
     yield {"born": born}
     desk = Desk(**order["desk"])
-    requests = [WriteRequest(**row) for row in order["requests"]]
     clock = LeaseClock(order["usable_s"], born, Pace())
     with contextlib.ExitStack() as leaving:
         try:
@@ -295,7 +295,7 @@ def write_items(order: Mapping[str, Any], open_base: Callable[[], Opened]) -> It
             policy = open_engine(model, tokenizer, desk.lora(), 0, desk.base_model)
             leaving.callback(policy.unload)
             since = time.monotonic()
-            for batch in write_texts(policy, desk, requests):
+            for batch in _written(policy, desk, order):
                 yield {"texts": [[number, texts] for number, texts in batch]}
                 now = time.monotonic()
                 if not clock.fits(now - since):
@@ -303,6 +303,15 @@ def write_items(order: Mapping[str, Any], open_base: Callable[[], Opened]) -> It
                 since = now
         except Exception as error:  # the worker's boundary: the main process raises it anew
             yield {"error": in_plain(error)}
+
+
+def _written(
+    policy: Any, desk: Desk, order: Mapping[str, Any]
+) -> Iterator[list[tuple[int, list[str]]]]:
+    rows: Sequence[Mapping[str, Any]] = order["requests"]
+    if order["task"] == "prompts":
+        return write_prompts(policy, desk.base_model, [PromptRequest(**row) for row in rows])
+    return write_texts(policy, desk, [WriteRequest(**row) for row in rows])
 
 
 def in_plain(error: Exception) -> list[Any]:

@@ -9,6 +9,7 @@ from ditto_hub.demos.importers.loading import (
     columns,
     load_demos,
     load_table,
+    load_texts,
     pick_demos,
     save_demos,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "columns",
     "load_demos",
     "load_table",
+    "load_texts",
     "pick_demos",
     "preview",
     "preview_bytes",

@@ -17,6 +17,7 @@ from ditto_hub.demos.importers.pairs import Found, Notes, Row, at
 from ditto_hub.demos.importers.parquet import is_parquet, parquet_rows
 from ditto_hub.demos.importers.reading import Source, decode
 from ditto_hub.demos.importers.shapes import read_columns, read_row, shape_of
+from ditto_hub.demos.importers.texts import PLAIN, read_texts, text_column, without_prompts
 from ditto_hub.errors import DemoError
 from ditto_hub.words import Message, told
 
@@ -38,12 +39,16 @@ class Choice:
         voice: whose writing is wanted: of a chat export "assistant" or "user", of mail a sender's
             address; "" for the one that the file has, or has most of.
         rows: numbers of the demonstrations to take, from 1 in the file's order; () for all.
+        texts_alone: take the texts without any prompts, which are yet to be written.
+        whole: of `texts_alone`, a file of plain text is one text, whatever lines are in it.
     """
 
     prompt: str = ""
     completion: str = ""
     voice: str = ""
     rows: tuple[int, ...] = ()
+    texts_alone: bool = False
+    whole: bool = False
 
     @property
     def columns(self) -> tuple[str, str] | None:
@@ -63,11 +68,13 @@ class Contents:
         found: place by place; raises DemoError where the file breaks off.
         notices: what a reader should know of it.
         header: the names of a table's columns, where they are of no known shape.
+        plain: whether it is plain text, of texts without prompts.
     """
 
     found: Iterator[Found]
     notices: tuple[Message, ...] = ()
     header: tuple[str, ...] = ()
+    plain: bool = False
 
 
 def find(source: Source, choice: Choice) -> Contents:
@@ -79,8 +86,10 @@ def find(source: Source, choice: Choice) -> Contents:
     sources, notices = unpack(source)
     first = _find(sources[0], choice)
     others = (_find(other, choice).found for other in sources[1:])
-    found = itertools.chain(first.found, itertools.chain.from_iterable(others))
-    return Contents(found, (*notices, *first.notices), first.header)
+    found: Iterator[Found] = itertools.chain(first.found, itertools.chain.from_iterable(others))
+    if choice.texts_alone:
+        found = map(without_prompts, found)
+    return Contents(found, (*notices, *first.notices), first.header, first.plain)
 
 
 def _find(source: Source, choice: Choice) -> Contents:
@@ -100,8 +109,10 @@ def _find(source: Source, choice: Choice) -> Contents:
     table = Table(text, start, source, _is_known)
     known = _is_known(table.names) or bool(choice.columns)
     if not known and source.suffix not in TABLES:
+        if source.suffix in PLAIN or choice.texts_alone:
+            return Contents(read_texts(text, source, choice.whole), notices, plain=True)
         raise DemoError("files.no_kind", name=source.name, start=" ".join(table.names)[:40])
-    header = () if known else tuple(table.names)
+    header = () if known or choice.texts_alone else tuple(table.names)
     return Contents(_of_rows(table.rows(), source, choice), notices, header)
 
 
@@ -143,6 +154,8 @@ def _of_row(row: Row, where: Message, source: Source, choice: Choice) -> Found:
     notes = Notes()
     try:
         columns = choice.columns
+        if choice.texts_alone and not columns and shape_of(row) is None:
+            columns = ("", text_column(row))
         pairs = read_columns(row, *columns, notes) if columns else read_row(row, notes)
     except DemoError as error:
         return Found(where, row=row, fault=at(source.name, where, error), notes=notes)

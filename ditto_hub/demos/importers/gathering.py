@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ditto_hub.demos.demonstrations import SPLITS, Demonstration
+from ditto_hub.demos.demonstrations import AUTHORS, SPLITS, Demonstration
 from ditto_hub.demos.importers.finding import Choice, columns_of, find
 from ditto_hub.demos.importers.marks import least_rating, mark_keys
 from ditto_hub.demos.importers.pairs import Found, Notes, Pair, Row, at, is_absent
@@ -66,6 +66,7 @@ class Offer:
         columns: those that hold texts, where the rows are of no known shape.
         cells: the first of these rows as they are.
         header: a table's columns, where they are of no known shape.
+        plain: whether it is plain text, of texts without prompts.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Offer:
     columns: tuple[str, ...] = ()
     cells: list[Row] = field(default_factory=list)
     header: tuple[str, ...] = ()
+    plain: bool = False
 
     @property
     def voices(self) -> Counter[str]:
@@ -122,7 +124,9 @@ def gather(source: Source, choice: Choice, keep: Callable[[Row], bool] = bool) -
         DemoError: the file is of no kind that is known.
     """
     contents = find(source, choice)
-    offer = Offer(source.name, notices=contents.notices, header=contents.header)
+    offer = Offer(
+        source.name, notices=contents.notices, header=contents.header, plain=contents.plain
+    )
     rated: Rated = []
     try:
         _read(contents.found, offer, rated, keep)
@@ -246,6 +250,7 @@ def _offered(entry: Found, pair: Pair, name: str) -> Offered:
             split=_split(alone.get("split")),  # type: ignore[arg-type]
             origin=as_text(alone.get("origin")) or "file",
             original=_original(pair.original),
+            prompt_by=_author(alone.get("prompt_by")),
         )
     except DemoError as error:
         raise at(name, entry.where, error) from error
@@ -254,6 +259,12 @@ def _offered(entry: Found, pair: Pair, name: str) -> Offered:
 
 def _original(value: Any) -> str | None:
     return value if isinstance(value, str) else as_text(value) or None
+
+
+def _author(value: Any) -> Any:
+    """Return who wrote a prompt, where that is said in our words; other files may mean another."""
+    text = as_text(value)
+    return text if text in AUTHORS else "user"
 
 
 def _split(value: Any) -> Any:

@@ -36,6 +36,7 @@ def load_demos(path: str | Path, choice: Choice | None = None, limit: int = MAX_
     """
     wanted = choice or Choice()
     offer = gather(read_whole(path, limit), wanted)
+    _require_wanted(offer, wanted)
     if not wanted.rows:
         _require_whole(offer)
     return _taken(offer, wanted, strict=not wanted.rows)
@@ -48,9 +49,38 @@ def pick_demos(path: str | Path, choice: Choice) -> DemoSet:
         DemoError: nothing in it can be read, or a chosen row is not there.
     """
     offer = gather(read_start(path, LONGEST_PREVIEW), choice)
+    _require_wanted(offer, choice)
     if not offer.rows:
         _require_whole(offer)
     return _taken(offer, choice, strict=False)
+
+
+def load_texts(paths: Sequence[str | Path], choice: Choice | None = None) -> DemoSet:
+    """Read files of texts without prompts; the prompts of the set are empty, yet to be written.
+
+    Args:
+        paths: of one file, in which texts of plain text are parted by a line of three or more
+            dashes or a form feed; of several, in which one of plain text is one text.
+        choice: the column, the voice or the rows that are wanted of each.
+
+    Raises:
+        DemoError: what is wrong with a file.
+    """
+    wanted = replace(choice or Choice(), texts_alone=True, whole=len(paths) > 1)
+    sets = [load_demos(path, wanted) for path in paths]
+    texts = [demo for found in sets for demo in found]
+    demos = (replace(demo, id=f"demo-{n}") for n, demo in enumerate(texts, start=1))
+    return DemoSet(tuple(demos), tuple(notice for found in sets for notice in found.notices))
+
+
+def _require_wanted(offer: Offer, choice: Choice) -> None:
+    """Refuse plain text where nobody asked for texts without prompts.
+
+    Raises:
+        DemoError: it is that.
+    """
+    if offer.plain and not choice.texts_alone:
+        raise DemoError("files.plain", name=offer.name, count=len(offer.rows))
 
 
 def _require_whole(offer: Offer) -> None:

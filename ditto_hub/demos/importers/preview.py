@@ -38,6 +38,7 @@ class PreviewRow:
         original: what it was preferred to or edited from, where the file says so.
         voice: whose writing it is, where the file holds several people's.
         warnings: what is doubtful about it, a sentence each.
+        prompt_by: who wrote the prompt, as a demonstration has it.
     """
 
     number: int
@@ -47,6 +48,7 @@ class PreviewRow:
     original: str | None = None
     voice: str = ""
     warnings: tuple[Message, ...] = ()
+    prompt_by: str = "user"
 
     @property
     def prompt_text(self) -> str:
@@ -226,7 +228,7 @@ def _shown(row: Offered) -> PreviewRow:
     demo = row.demo
     return PreviewRow(
         row.number, row.where, demo.prompt, demo.completion, demo.original, row.voice,
-        tuple(_doubts(demo)),
+        tuple(_doubts(demo)), demo.prompt_by,
     )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ SYSTEM = (
 MORE = {"instruction": ("input", "context"), "question": ("context",)}
 CONTEXT = (*SYSTEM, "history")
 AROUND = frozenset({*CONTEXT, "original"})
-KEPT = ("id", "split", "origin", "original")
+KEPT = ("id", "split", "origin", "original", "prompt_by")
 # Of a run's own pairs (`ditto-hub pairs`): whose chosen text a model wrote, whose rejected one is a
 # sample and no text that was edited.
 MODEL_WROTE, SAMPLED = ("intermodel", "vote"), ("online", "replay")

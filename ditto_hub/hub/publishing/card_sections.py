@@ -144,12 +144,25 @@ def serve_code(subject: CardSubject) -> str:
 
 
 def demo_words(demos: DemoFacts) -> tuple[str, ...]:
-    """Say number, lengths and origin of the demonstrations."""
+    """Say number, lengths and origin of the demonstrations, and whose prompts they have."""
     count, lengths = len(demos.characters), demos.characters
     origins = ", ".join(f"{n} {name}" for name, n in sorted(demos.origins.items()))
     held = f"{demos.held_out} of them held out" if demos.held_out else "none of them held out"
     span = f"completions of {min(lengths):,} to {max(lengths):,} characters" if lengths else ""
-    return tuple(part for part in (f"{count} in all", held, span, origins) if part)
+    parts = (f"{count} in all", held, span, origins, prompt_words(demos))
+    return tuple(part for part in parts if part)
+
+
+def prompt_words(demos: DemoFacts) -> str:
+    """Say how many prompts are not the author's own; nothing where all are."""
+    count, by = len(demos.characters), demos.prompt_authors
+    said = (
+        ("model", "were written by the base model"),
+        ("text", "were made of the text's first words"),
+    )
+    return "; ".join(
+        f"prompts of {by[name]} of {count} demonstrations {how}" for name, how in said if name in by
+    )
 
 
 def candidates(record: RunRecord, published: str) -> Table | None:

@@ -34,7 +34,12 @@ LANGUAGES = {
 }
 NOBODY_YET = "your-name"  # owns what is not published, in a card
 BASE_FOLDER = "base-model"  # beside an adapter that was taken home
-ORIGINS = {"typed": "typed in", "file": "read from a file", "edited": "edited model output"}
+ORIGINS = {
+    "typed": "typed in",
+    "file": "read from a file",
+    "text": "given as texts alone",
+    "edited": "edited model output",
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class DemoFacts:
         characters: length of each completion, in order.
         held_out: how many of them only score.
         origins: words for where they came from -> how many.
+        prompt_authors: who but the user wrote their prompts -> how many.
         languages: the Hub's codes of those recognised.
     """
 
@@ -52,6 +58,7 @@ class DemoFacts:
     held_out: int
     origins: Mapping[str, int] = field(default_factory=dict)
     languages: tuple[str, ...] = ()
+    prompt_authors: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, demos: DemoSet) -> DemoFacts:
@@ -62,6 +69,7 @@ class DemoFacts:
             len(demos.held_out),
             Counter(ORIGINS.get(d.origin, "from elsewhere") for d in demos),
             tuple(sorted(code for code in found if code)),
+            demos.prompt_authors,
         )
 
     @property

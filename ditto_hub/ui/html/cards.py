@@ -9,17 +9,27 @@ from typing import Any
 from ditto_hub import pocket
 from ditto_hub.cost.admission import require_demos
 from ditto_hub.cost.profiles import Profile
-from ditto_hub.demos.demonstrations import Demonstration, DemoSet
+from ditto_hub.demos.demonstrations import AUTHORS, Demonstration, DemoSet
 
 Card = dict[str, Any]
 LONGEST_ORIGIN = 40
 
 
 def new_card(
-    prompt: str = "", completion: str = "", origin: str = "typed", draft: str | None = None
+    prompt: str = "",
+    completion: str = "",
+    origin: str = "typed",
+    draft: str | None = None,
+    prompt_by: str = "user",
 ) -> Card:
-    """Return a card; `draft` is what a model wrote, edited or not. The page gives it an id."""
-    return {"prompt": prompt, "completion": completion, "origin": origin, "draft": draft}
+    """Return a card. The page gives it an id.
+
+    Args:
+        draft: what a model wrote as the completion, edited or not.
+        prompt_by: who wrote the prompt; while it is not edited, `written` is the same.
+    """
+    card = {"prompt": prompt, "completion": completion, "origin": origin, "draft": draft}
+    return {**card, "written": None if prompt_by == "user" else prompt, "prompt_by": prompt_by}
 
 
 def example_cards(name: str) -> list[Card]:
@@ -45,6 +55,17 @@ def edited_from(card: Mapping[str, Any]) -> str | None:
     return draft if draft and draft != card["completion"] else None
 
 
+def lacks_prompt(card: Mapping[str, Any]) -> bool:
+    """Return whether a card has a text and no prompt."""
+    return bool(card["completion"].strip()) and not card["prompt"].strip()
+
+
+def author_of(card: Mapping[str, Any]) -> Any:
+    """Return who wrote a card's prompt: the person, once it is edited."""
+    mine = card["written"] != card["prompt"] or card["prompt_by"] not in AUTHORS
+    return "user" if mine else card["prompt_by"]
+
+
 def read_cards(sent: Any) -> list[Card]:
     """Return the cards in what a browser sends, without what is none: anybody may send anything."""
     found = []
@@ -55,7 +76,8 @@ def read_cards(sent: Any) -> list[Card]:
             origin = str(row.get("origin") or "typed")[:LONGEST_ORIGIN]
             card = new_card(prompt, completion, origin, draft if isinstance(draft, str) else None)
             asked = row.get("asked") is True
-            found.append({**card, "id": str(row.get("id") or ""), "asked": asked})
+            by = {"prompt_by": str(row.get("prompt_by") or "user"), "written": row.get("written")}
+            found.append({**card, **by, "id": str(row.get("id") or ""), "asked": asked})
     return found
 
 
@@ -74,6 +96,7 @@ def to_demos(sent: Any, profile: Profile) -> DemoSet:
                 card["completion"],
                 origin="edited" if edited_from(card) else card["origin"],
                 original=edited_from(card),
+                prompt_by=author_of(card),
             )
             for number, card in enumerate(written, start=1)
         )

@@ -146,6 +146,18 @@ def write(
         release_memory()
 
 
+def with_prompts(
+    demos: DemoSet, base_model: str, profile: Profile, owner: str, token: Token | str
+) -> DemoSet:
+    """Write the prompts that demonstrations lack once the libraries are there, and leave no model
+    in memory; see `api.with_prompts`."""
+    wait_for_libraries()
+    try:
+        return api.with_prompts(demos, base_model, profile=profile, visitor=owner, token=token)
+    finally:
+        release_memory()
+
+
 def _load() -> None:
     _wanted.wait(PAGE_FIRST_S)
     try:

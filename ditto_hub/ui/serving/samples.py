@@ -73,6 +73,8 @@ def verdict_of(run: Run, locale: str) -> list[tuple[str, str]]:
     base = str(record.base_model["id"])
     if base == "pocket" and api.outside_pocket(run.demos()):
         lines.insert(0, (say("train.other_voice", locale, other="smollm2"), "warning"))
+    if by := sum(record.prompt_authors.values()):
+        lines.append((say("verdict.prompts", locale, n=by, of=len(run.demos())), "plain"))
     name = candidate_name(record.chosen, locale)
     why = chosen_words(run, name, locale)
     return [*lines, (say("verdict.kept", locale, name=name, why=why.rstrip(".")), "plain")]

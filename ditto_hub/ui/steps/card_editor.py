@@ -21,7 +21,7 @@ TEMPLATE = """<button type="button" class="d-small" id="show-undo" hidden></butt
 LABELS = (
     "show.undo", "show.card", "show.prompt", "show.prompt_about", "show.completion",
     "show.completion_about", "show.draft", "show.remove", "show.most", "show.draft_needs",
-    "show.draft_full", "show.drafting",
+    "show.draft_full", "show.drafting", "show.by_model", "show.by_text",
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from ditto_hub.cost.profiles import Profile
 from ditto_hub.demos.importers import Preview, PreviewRow
 from ditto_hub.errors import DittoError
 from ditto_hub.tokens import MACHINE
-from ditto_hub.ui.html.cards import Card, is_empty, new_card, read_cards
+from ditto_hub.ui.html.cards import Card, is_empty, lacks_prompt, new_card, read_cards
 from ditto_hub.ui.html.render import failure, notice
 from ditto_hub.ui.i18n.words import t
 from ditto_hub.ui.serving.events import Asker, Outputs, on
@@ -242,12 +242,15 @@ def added(
     about = say("imports.added", locale, count=len(wanted))
     if turns := sum(len(row.prompt) > 1 for row in wanted):
         about += " " + say("imports.flattened", locale, count=turns)
-    return [card_of(row) for row in wanted], notice(about, "good")
+    cards = [card_of(row) for row in wanted]
+    if bare := sum(map(lacks_prompt, cards)):
+        about += " " + say("imports.no_prompts", locale, count=bare)
+    return cards, notice(about, "good")
 
 
 def card_of(row: PreviewRow) -> Card:
     """Return a row as a card; what it was preferred to comes along."""
-    return new_card(row.prompt_text, row.completion, "file", row.original)
+    return new_card(row.prompt_text, row.completion, "file", row.original, row.prompt_by)
 
 
 def chosen_rows(

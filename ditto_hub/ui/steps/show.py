@@ -11,7 +11,7 @@ import gradio as gr
 
 from ditto_hub import api
 from ditto_hub.demos.demonstrations import as_messages
-from ditto_hub.errors import DittoError, RunError
+from ditto_hub.errors import DittoError
 from ditto_hub.ui.html.cards import Card, edited_from, example_sets, is_empty, read_cards, to_demos
 from ditto_hub.ui.html.render import difference, failure, findings, notice
 from ditto_hub.ui.i18n.words import t
@@ -19,7 +19,7 @@ from ditto_hub.ui.serving import base_models
 from ditto_hub.ui.serving.base_models import checked, load_libraries, require_base
 from ditto_hub.ui.serving.events import Asker, Outputs, go_to, on
 from ditto_hub.ui.serving.session import Shared
-from ditto_hub.ui.steps import imports
+from ditto_hub.ui.steps import imports, prompting
 from ditto_hub.words import say
 
 DRAFT_TOKENS = 400
@@ -41,11 +41,14 @@ def build(shared: Shared) -> None:
     with gr.Row(elem_id="show-actions"):
         add = gr.Button(t("show.add"), elem_id="show-add")
         add.click(js="() => dittoCards.add()")
+        prompts = gr.Button(t("show.prompts"), elem_id="show-prompts")
         go_on = gr.Button(t("show.next"), variant="primary", elem_id="show-next")
+    written = gr.HTML(elem_id="show-prompts-note")
     checks = gr.HTML(elem_id="show-checks", elem_classes="d-checks")
     on(shared, go_on.click, go_to(shared, "train"), outputs=[shared.tabs])
     _wire_checks(shared, checks)
     _wire_draft(shared)
+    prompting.wire(shared, prompts, written)
 
 
 def _wire_checks(shared: Shared, checks: gr.HTML) -> None:
@@ -106,10 +109,7 @@ def write_draft(prompt: str, base: str, shared: Shared, asker: Asker) -> str:
         as_messages(prompt[: shared.profile.max_text_chars]), samples=1,
         seed=time.time_ns() % 2**31, max_new_tokens=DRAFT_TOKENS,
     )  # fmt: skip
-    try:
-        owner = asker.visitor.owner
-    except RunError:  # the page's secret is on its way; a draft belongs to no run
-        owner = f"page:{asker.page}"
+    owner = prompting.owner_of(asker)
     return base_models.write(base, [asked], shared.profile, owner, asker.hub_token)[0][0]
 
 

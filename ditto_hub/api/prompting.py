@@ -1,0 +1,124 @@
+"""From texts alone to demonstrations: the base model writes the prompts that are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ditto_hub.api.base_models import choose_smollm2
+from ditto_hub.api.leasing import ask_back
+from ditto_hub.backends.backtranslation import READ_CHARS
+from ditto_hub.cost.profiles import Profile, load_profile
+from ditto_hub.demos.demonstrations import Demonstration, DemoSet, as_messages
+from ditto_hub.errors import DemoError
+from ditto_hub.pocket.asking import requests_of
+from ditto_hub.tokens import MACHINE, Token
+from ditto_hub.words import Message
+
+
+def prompts_for(
+    texts: Iterable[str],
+    base_model: str = "smollm2",
+    *,
+    seed: int = 0,
+    token: Token | str = MACHINE,
+) -> DemoSet:
+    """Make demonstrations of texts alone: a base model writes the prompt of each.
+
+    Args:
+        texts: as somebody wrote them.
+        base_model: smollm2, a Hub id or a folder; pocket knows texts of its own grammar alone.
+        seed: of the drawing; the same seed gives the same prompts.
+        token: of the Hub, to read a private or gated base model.
+
+    Returns:
+        A demonstration a text, whose `prompt_by` says that its prompt is not the user's; what a
+        reader should know of single texts is in the set's notices.
+
+    Raises:
+        DemoError: there is no text, or one that pocket cannot have written.
+        BaseModelError, ChatTemplateError: the base model cannot be used.
+    """
+    demos = DemoSet.from_pairs((("", text) for text in texts), origin="text")
+    return with_prompts(demos, base_model, seed=seed, token=token)
+
+
+def with_prompts(
+    demos: DemoSet,
+    base_model: str,
+    *,
+    seed: int = 0,
+    profile: Profile | None = None,
+    visitor: str = "",
+    token: Token | str,
+) -> DemoSet:
+    """Let a base model write the prompts that a set lacks; those that are there stay.
+
+    Args:
+        profile: says which backend; default one's own machine.
+        visitor: owner's name or secret, whose quota of a leased GPU is used.
+
+    Raises:
+        DemoError, BaseModelError, ChatTemplateError, LeaseError: as the words say.
+    """
+    missing = [d for d in demos if lacks_prompt(d)]
+    require_texts(missing, base_model)
+    base_model = choose_smollm2(base_model)
+    profile = profile or load_profile("own")
+    texts = [demo.completion for demo in missing]
+    found = ask_back(texts, base_model, profile, visitor=visitor, token=token, seed=seed)
+    written = dict(zip((demo.id for demo in missing), found, strict=True))
+    given = tuple(_prompted(demo, written.get(demo.id, ())) for demo in demos)
+    return DemoSet(given, (*demos.notices, *_said(demos, written)))
+
+
+def prompts_lease_s(count: int) -> int:
+    """Return the seconds of GPU that are leased to write so many prompts."""
+    from ditto_hub.backends.zerogpu.broker import prompts_s
+
+    return round(prompts_s(count))
+
+
+def lacks_prompt(demo: Demonstration) -> bool:
+    """Tell whether a demonstration is a text without a prompt."""
+    return bool(demo.completion.strip()) and not demo.prompt_text.strip()
+
+
+def require_texts(missing: Sequence[Demonstration], base_model: str) -> None:
+    """Refuse texts for which no prompts can be written, before anything is loaded.
+
+    Raises:
+        DemoError: there are none, or the embedded model cannot have written one of them.
+    """
+    if not missing:
+        raise DemoError("api.no_texts")
+    if base_model == "pocket":
+        strange = [demo.id for demo in missing if not requests_of(demo.completion)]
+        if strange:
+            raise DemoError("api.pocket_no_prompts", ids=", ".join(strange[:10]))
+
+
+def _prompted(demo: Demonstration, written: Sequence[str]) -> Demonstration:
+    if not written:
+        return demo
+    prompt, fault = written
+    author: Any = "text" if fault else "model"
+    return replace(demo, prompt=as_messages(prompt), prompt_by=author)
+
+
+def _said(demos: DemoSet, written: dict[str, list[str]]) -> Iterator[Message]:
+    """Say what a reader should know of single texts."""
+    groups: dict[str, list[str]] = {}
+    for demo in demos:
+        if not demo.completion.strip():
+            groups.setdefault("prompts.empty", []).append(demo.id)
+        if demo.id in written and not written[demo.id]:
+            groups.setdefault("prompts.no_time", []).append(demo.id)
+        if demo.id in written and len(demo.completion) > READ_CHARS:
+            groups.setdefault("prompts.long", []).append(demo.id)
+    for code, ids in groups.items():
+        yield Message(code, ids=", ".join(ids), most=READ_CHARS)
+    for name, found in written.items():
+        if found and found[1]:
+            yield Message("prompts.plain", id=name, why=Message(f"prompts.fault.{found[1]}"))
