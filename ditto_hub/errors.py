@@ -25,7 +25,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ditto_hub.words import ENGLISH, Message, Text, chained, known, say, told
+from ditto_hub.words import ENGLISH, Message, Text, chained, for_page, known, say, told
 
 if TYPE_CHECKING:
     from ditto_hub.events import LeaseRefused
@@ -147,12 +147,13 @@ class JudgeError(DittoError, RuntimeError):
     """A judge cannot or will not give a verdict. The message says what it lacks."""
 
 
-def describe(error: BaseException, language: str = ENGLISH) -> tuple[str, str]:
+def describe(error: BaseException, language: str = ENGLISH, page: bool = False) -> tuple[str, str]:
     """Put an error into words for a person.
 
     Args:
         error: any exception; one that is not a `DittoError` is named as unexpected.
         language: one of `words.LANGUAGES`.
+        page: whether it is read in a browser, where no command can be typed.
 
     Returns:
         What happened, and what to do next. What no catalogue has stays in its language, behind a
@@ -163,7 +164,7 @@ def describe(error: BaseException, language: str = ENGLISH) -> tuple[str, str]:
         if language != ENGLISH and isinstance(error.happened, str):
             kinds = (f"kinds.{kind.__name__}" for kind in type(error).__mro__)
             what = say(next(filter(known, kinds)), language, what=what)
-        return what, told(error.todo, language)
+        return what, told(for_page(error.todo) if page else error.todo, language)
     if isinstance(error, KeyboardInterrupt):
         return say("errors.interrupted.what", language), say("errors.interrupted.remedy", language)
     kind = type(error).__name__

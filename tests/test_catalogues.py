@@ -72,7 +72,7 @@ def test_every_text_of_the_catalogue_is_used() -> None:
     unused = {
         code
         for code in words.texts()
-        if code.removesuffix(".what").removesuffix(".remedy") not in named
+        if code.removesuffix(".what").removesuffix(".remedy").removesuffix(".page") not in named
         and code not in named
         and not code.startswith(tuple(BUILT.findall(sources)))
     }

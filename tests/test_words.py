@@ -10,7 +10,7 @@ import pytest
 from ditto_hub import words
 from ditto_hub.config import SECTIONS, dials
 from ditto_hub.cost.profiles import PROFILE_NAMES, load_profile
-from ditto_hub.errors import ConfigError, DemoError, HubBusyError, LeaseError, describe
+from ditto_hub.errors import ConfigError, DemoError, HubBusyError, LeaseError, RunError, describe
 from ditto_hub.events import LeaseRefused
 from ditto_hub.runs.lease_words import Around, lease_line
 from ditto_hub.ui.i18n import words as module
@@ -131,3 +131,13 @@ def test_the_form_explains_a_setting_as_the_command_line_does() -> None:
     for section in SECTIONS:
         for name, dial in dials(section).items():
             assert say(f"dials.{section}.{name}.about", ENGLISH) == str(dial)
+
+
+def test_a_page_names_no_command() -> None:
+    """Where a remedy names a command, a page has words of its own, in every language."""
+    error = RunError("runs.read_only", run_id="x")
+    for language in LANGUAGES:
+        assert "ditto-hub" in describe(error, language)[1]
+        assert "ditto-hub" not in describe(error, language, page=True)[1]
+    plain = RunError("runs.schema_too_new", where="x", version=9, schema_version=2)
+    assert describe(plain, page=True) == describe(plain)

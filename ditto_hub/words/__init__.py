@@ -89,6 +89,14 @@ def told(text: Text, language: str = ENGLISH) -> str:
     return text.say(language) if isinstance(text, Message) else text
 
 
+def for_page(text: Text) -> Text:
+    """Return what a page says in place of a remedy that names a command or its options."""
+    if isinstance(text, Message) and text.code.endswith(".remedy"):
+        code = f"{text.code.removesuffix('remedy')}page"
+        return Message(code, **text.values) if known(code) else text
+    return text
+
+
 def chained(code: str, several: Iterable[Text]) -> Text:
     """Return texts as one, put together by a code's text of {one} and {other}.
 

@@ -9,7 +9,7 @@ from ditto_hub.cost.devices import DEVICES, QUOTAS
 from ditto_hub.cost.estimates import Budget, Estimate
 from ditto_hub.cost.job_price import SETUP_S, job_usd
 from ditto_hub.cost.profiles import BaseChoice, Profile
-from ditto_hub.words import say, told
+from ditto_hub.words import for_page, say, told
 
 
 def estimate_words(found: Estimate, profile: Profile, locale: str) -> str:
@@ -35,7 +35,7 @@ def estimate_words(found: Estimate, profile: Profile, locale: str) -> str:
         notes.append(day_words(found.budget, locale))
     if not found.fits:
         key = "estimate.tight" if found.possible else "estimate.too_large"
-        notes.append(say(key, locale, what=told(found.remedy, locale)))
+        notes.append(say(key, locale, what=told(for_page(found.remedy), locale)))
     about = "".join(f'<p class="d-note">{escape(note)}</p>' for note in notes)
     return f'<div class="d-estimate"><dl class="d-facts">{rows}</dl>{about}</div>'
 

@@ -28,7 +28,7 @@ def notice(text: str, kind: str = "warning") -> str:
 
 def failure(error: BaseException, locale: str) -> str:
     """Say what went wrong and what to do next."""
-    what, remedy = describe(error, locale)
+    what, remedy = describe(error, locale, page=True)
     return notice(f"{what} {remedy}".strip())
 
 

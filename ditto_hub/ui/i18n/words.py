@@ -34,7 +34,7 @@ def i18n() -> gr.I18n:
             language: {
                 code: text
                 for code, text in texts(language).items()
-                if not code.endswith((".what", ".remedy"))
+                if not code.endswith((".what", ".remedy", ".page"))
             }
             for language in LANGUAGES
         }

@@ -204,5 +204,7 @@ def _turn(line: Line) -> Iterator[None]:
         try:
             held.enter_context(line.turn(page, address, told))
         except BackendError as error:
-            raise gr.Error(" ".join(describe(error, locale)), print_exception=False) from error
+            raise gr.Error(
+                " ".join(describe(error, locale, page=True)), print_exception=False
+            ) from error
         yield

@@ -24,7 +24,7 @@ from ditto_hub.runs.folder import Run
 from ditto_hub.tokens import Token
 from ditto_hub.ui.html.render import notice
 from ditto_hub.ui.serving.cleanup import release_memory
-from ditto_hub.words import say, told
+from ditto_hub.words import for_page, say, told
 
 BYTES_A_TOKEN = 4
 
@@ -74,7 +74,8 @@ def preflight_words(base_model: str, token: Token | str, locale: str) -> str:
     found = base_models.preflight(base_model, token)
     checks = found.refused + found.warnings
     lines: list[tuple[str, str]] = [
-        (c.verdict, f"{told(c.message, locale)} {told(c.remedy, locale)}".strip()) for c in checks
+        (c.verdict, f"{told(c.message, locale)} {told(for_page(c.remedy), locale)}".strip())
+        for c in checks
     ]
     if found.usable:
         size = found.weight_bytes / 1e9

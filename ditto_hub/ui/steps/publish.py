@@ -397,7 +397,7 @@ def _wire_publish(shared: Shared, parts: PublishParts) -> None:
         except NotSignedInError as error:
             yield _said(parts, "", receipts.failure(error.what, error.remedy, locale))
         except DittoError as error:
-            words = receipts.failure(*describe(error, locale), locale)
+            words = receipts.failure(*describe(error, locale, page=True), locale)
             last = done.pop() if done else ""
             yield _said(parts, receipts.steps(done, last, True, locale), words)
 
