@@ -6,6 +6,7 @@ import datetime
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -20,7 +21,9 @@ from ditto_hub.cost.profiles import load_profile
 from ditto_hub.events import LeaseRefused
 from ditto_hub.tokens import Token, as_token
 from ditto_hub.ui.html.estimates import quota_words
+from ditto_hub.ui.serving.events import Asker
 from ditto_hub.ui.serving.session import token_of
+from ditto_hub.ui.steps.quota import quota_line
 
 NOW = 1_800_000_000.0
 PROFILE = load_profile("zerogpu")
@@ -128,6 +131,25 @@ def test_a_seeded_day_ends(tmp_path: Path) -> None:
     ledger.seed(300.0, 4.0, None)  # used, and no word of when it ends
     clock[0] += DAY_S
     assert ledger.standing().left_s == 300
+
+
+@pytest.mark.parametrize(
+    ("scope", "said"),
+    [
+        ("openid read-billing", "80 s of GPU quota left today"),
+        ("openid", ""),
+    ],
+)
+def test_the_page_says_it_to_whom_the_hub_tells(hub: Hub, scope: str, said: str) -> None:
+    """Signed in with the scope, what is left is on the page; without it nothing is."""
+    text = hub.add_token("alice", "oauth", tuple(scope.split()))
+    user = SimpleNamespace(username="alice")
+    token = gr.OAuthToken(token=text, scope=scope, expires_at=10**10)
+    request = SimpleNamespace(headers={}, query_params={}, session_hash="x")
+    asker = Asker("s" * 43, request, user, token)  # type: ignore[arg-type]
+    shared = SimpleNamespace(profile=PROFILE)
+    found = quota_line(shared, asker)  # type: ignore[arg-type]
+    assert (said in found, bool(found)) == (True, bool(said))
 
 
 @pytest.mark.parametrize(
