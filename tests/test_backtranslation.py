@@ -166,10 +166,13 @@ def test_what_is_there_stays(tiny: Callable[[str], Path]) -> None:
     assert said[1].startswith("long: long. The prompt was written from the first 2,000")
 
 
-def test_no_text_is_told() -> None:
-    """Nothing to write prompts for is an error in words."""
-    with pytest.raises(DemoError, match="No text lacks a prompt"):
-        prompts_for([])
+@pytest.mark.parametrize(
+    ("texts", "told"), [([], "No text lacks a prompt"), ([ROOF] * 51, "51 texts lack a prompt")]
+)
+def test_no_text_or_too_many_is_told(texts: list[str], told: str) -> None:
+    """Nothing to write prompts for, or a whole mailbox, is an error in words at once."""
+    with pytest.raises(DemoError, match=told):
+        prompts_for(texts)
 
 
 def test_the_run_knows_and_the_card_says_so(tmp_path: Path) -> None:

@@ -85,6 +85,21 @@ def test_json_prints_events_alone_on_stdout(base: Path, demos: Path, tmp_path: P
     assert not any(d["completion"] in result.stdout for d in DEMOS)
 
 
+def test_texts_alone_are_trained_on(base: Path, tmp_path: Path) -> None:
+    """`train TEXTS --texts-alone` lets the base model write the prompts, and trains; pocket names
+    another model."""
+    texts, run = tmp_path / "texts.txt", tmp_path / "run"
+    texts.write_text("\n---\n".join(d["completion"] for d in DEMOS), encoding="utf-8")
+    refused = call("train", texts, "--texts-alone", "--no-compare")
+    assert (refused.exit_code, "smollm2" in refused.stderr) == (1, True)
+    words = ("--texts-alone", "--base-model", base, "--output", run, "--no-compare", "--json")
+    result = call("train", texts, *words, *TINY)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout.splitlines()[-1])["type"] == "RunFinished"
+    assert [demo.completion for demo in Run.load(run).demos()] == [d["completion"] for d in DEMOS]
+    assert sum(Run.load(run).record.prompt_authors.values()) == 3
+
+
 def test_generate_writes_with_and_without_the_adapter(finished: Path) -> None:
     """`generate` takes a run or an adapter's folder, and writes the same for the same seed."""
     prompt = "Write a note about tea."

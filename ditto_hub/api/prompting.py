@@ -10,7 +10,7 @@ from ditto_hub.api.base_models import choose_smollm2
 from ditto_hub.api.leasing import ask_back
 from ditto_hub.backends.backtranslation import READ_CHARS
 from ditto_hub.cost.profiles import Profile, load_profile
-from ditto_hub.demos.demonstrations import Demonstration, DemoSet, as_messages
+from ditto_hub.demos.demonstrations import MOST, Demonstration, DemoSet, as_messages
 from ditto_hub.errors import DemoError
 from ditto_hub.pocket.asking import requests_of
 from ditto_hub.tokens import MACHINE, Token
@@ -37,7 +37,7 @@ def prompts_for(
         reader should know of single texts is in the set's notices.
 
     Raises:
-        DemoError: there is no text, or one that pocket cannot have written.
+        DemoError: there is no text, or more than 50, or one that pocket cannot have written.
         BaseModelError, ChatTemplateError: the base model cannot be used.
     """
     demos = DemoSet.from_pairs((("", text) for text in texts), origin="text")
@@ -89,10 +89,13 @@ def require_texts(missing: Sequence[Demonstration], base_model: str) -> None:
     """Refuse texts for which no prompts can be written, before anything is loaded.
 
     Raises:
-        DemoError: there are none, or the embedded model cannot have written one of them.
+        DemoError: there are none, or more than a run takes, or the embedded model cannot have
+            written one of them.
     """
     if not missing:
         raise DemoError("api.no_texts")
+    if len(missing) > MOST:
+        raise DemoError("api.many_texts", count=len(missing), most=MOST)
     if base_model == "pocket":
         strange = [demo.id for demo in missing if not requests_of(demo.completion)]
         if strange:
