@@ -48,6 +48,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import gradio as gr
 from visitors_hostile import Hostile
@@ -195,21 +196,34 @@ class Site:
         """Have the page open, as a browser has: its events of opening, and a heart that beats."""
         name = secrets.token_hex(5)
         started = time.monotonic()
-        config = json.loads(self.ask(f"{self.url}/config"))
-        shown = {part["id"]: part["props"].get("value") for part in config["components"]}
+        events = opening(json.loads(self.ask(f"{self.url}/config")), secret)
         api = f"{self.url}/gradio_api"
         with urllib.request.urlopen(f"{api}/heartbeat/{name}", timeout=300):
             queued = False
-            for event in config["dependencies"]:
-                if any(target[1] == "load" for target in event["targets"]):
-                    data = [secret, *(shown[part] for part in event["inputs"][1:])]
-                    given = {"data": data, "fn_index": event["id"], "session_hash": name}
-                    queued = queued or event["queue"]
-                    self.ask(f"{api}/{'queue/join' if event['queue'] else 'run/load'}", given)
+            for event, data in events:
+                given = {"data": data, "fn_index": event["id"], "session_hash": name}
+                queued = queued or event["queue"]
+                self.ask(f"{api}/{'queue/join' if event['queue'] else 'run/load'}", given)
             if queued:
                 self.ask(f"{api}/queue/data?session_hash={name}")
             self.log.took("open", time.monotonic() - started)
             yield
+
+
+def opening(config: dict[str, Any], secret: str) -> list[tuple[dict[str, Any], list[Any]]]:
+    """Return what a browser asks as it opens the page: events, and what it sends with each.
+
+    An event that the browser asks in its own time is reached through the component that it changes.
+    """
+    values = {part["id"]: part["props"].get("value") for part in config["components"]}
+    first = [x for x in config["dependencies"] if any(to[1] == "load" for to in x["targets"])]
+    gates = {out for x in first if not x["backend_fn"] for out in x["outputs"]}
+    asked = [
+        x
+        for x in config["dependencies"]
+        if x["backend_fn"] and any(to[1] == "load" or to[0] in gates for to in x["targets"])
+    ]
+    return [(x, [secret, *(values.get(part) for part in x["inputs"][1:])]) for x in asked]
 
 
 def visit(site: Site, who: str, runs: int, gate: threading.Barrier) -> None:
@@ -222,7 +236,8 @@ def visit(site: Site, who: str, runs: int, gate: threading.Barrier) -> None:
         with site.session(secret):
             stay(site, who, secret, runs)
     except Exception as error:  # a visitor that gives up is a result, not this script's end
-        told = f"{who}: {type(error).__name__}: {error}"[:300]
+        answered = error.read().decode() if isinstance(error, HTTPError) else ""
+        told = f"{who}: {type(error).__name__}: {error} {answered}"[:300]
         print(told, file=sys.stderr, flush=True)
         with site.log.lock:
             site.log.failures.append(told)
@@ -249,7 +264,7 @@ def stay(site: Site, who: str, secret: str, runs: int) -> None:
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Return the median, the 95th percentile and the worst."""
+    """Return the median, the 95th percentile and the worst; of nothing, that there is none."""
     if not values:
         return {"n": 0, "median_s": 0.0, "p95_s": 0.0, "worst_s": 0.0}
     ordered = sorted(values)

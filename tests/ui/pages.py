@@ -127,28 +127,29 @@ def new_visitor(browser: Browser, **options: Any) -> BrowserContext:
 class Watch:
     """Note what a page should not do.
 
-    A page that is left before its answers are there says so: what `LEFT` matches is expected once
-    the page has asked for another document (a reload, another address, signing in), and only then.
+    A page that is left before its answers are there says so: what `LEFT` matches is expected from
+    `LEAVING_S` before the page asks for another document (a reload, another address, signing in),
+    and on a page that is not left it is a complaint.
     """
 
     ELSEWHERE = r"net::ERR_FAILED|Space not found"
     LEFT = r"AbortError|Connection errored out|network error|Unexpected error 404"
+    LEAVING_S = 2.0  # it says so as it begins to go, before it asks
 
     def __init__(self, page: Page) -> None:
-        self.seen: list[str] = []
+        self.seen: list[tuple[float, str]] = []
         self.allowed = [self.ELSEWHERE]
-        self.page, self.documents = page, 0
+        self.page, self.documents = page, list[float]()
         page.on("request", self._asked)
         page.on("console", lambda m: self._note(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: self._note(str(error)))
 
     def _asked(self, request: Request) -> None:
         if request.is_navigation_request() and request.frame == self.page.main_frame:
-            self.documents += 1
+            self.documents.append(time.monotonic())
 
     def _note(self, text: str) -> None:
-        if self.documents < 2 or not re.search(self.LEFT, text):
-            self.seen.append(text[:400])
+        self.seen.append((time.monotonic(), text[:400]))
 
     def allow(self, pattern: str) -> None:
         """Expect errors that match, such as while the server is away."""
@@ -157,7 +158,13 @@ class Watch:
     @property
     def complaints(self) -> list[str]:
         """What was seen and not expected."""
-        return [t for t in self.seen if not any(re.search(p, t) for p in self.allowed)]
+        left = [asked - self.LEAVING_S for asked in self.documents[1:2]]
+        return [
+            text
+            for when, text in self.seen
+            if not any(re.search(pattern, text) for pattern in self.allowed)
+            and not (left and when >= left[0] and re.search(self.LEFT, text))
+        ]
 
 
 def write_cards(page: Page, pairs: list[tuple[str, str]]) -> None:
