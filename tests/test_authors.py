@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,9 +24,15 @@ import authors_report
 import authors_settings
 from authors_fit import Fit, margin
 from authors_settings import SETTINGS, Setting
+from authors_teach import Teacher, Teaching, losses
 from authors_texts import Author, Text, cut, cut_all, read_authors, split
 
+from ditto_hub.backends.local import dress
+from ditto_hub.demos.demonstrations import DemoSet
+from ditto_hub.engine.base_model import load_base
 from ditto_hub.evaluation.real_authors import read_real_figures
+from ditto_hub.runs.folder import Run
+from ditto_hub.tokens import NOBODY
 
 WORDS = {"ann": "hello there all", "bo": "ok see you", "cy": "well now then"}
 
@@ -181,6 +190,7 @@ def test_a_job_judges_every_method_and_keeps_numbers_alone(
     row = bench.run(authors_jobs.Job("cmcc-0", "tiny", 0))
     assert list(row["methods"]) == [
         "sft", "round-1", "sft-long", "round-1@0.5", "sft-long@0.5", "round-1+few-shot",
+        "sft-long+few-shot",
     ]  # fmt: skip
     prompted = bench.run(authors_jobs.Job("cmcc-0", "prompting", 0))
     assert list(prompted["methods"]) == ["zero-shot", "few-shot"]
@@ -189,6 +199,49 @@ def test_a_job_judges_every_method_and_keeps_numbers_alone(
     assert "hello" not in json.dumps(row)
     assert "cmcc-0   " not in authors_report.report([row, prompted])
     assert "tiny" in authors_report.report([row, prompted])
+
+
+def test_students_are_taught_and_their_fit_judged_elsewhere(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Texts stand beside the rows, never in them; a student's divergence falls."""
+    students = (("base", Teaching(steps=8, prompts=1, draws=1, rate=1e-2)),)
+    monkeypatch.setitem(SETTINGS, "taught-tiny", replace(TINY, teachings=students))
+    base = str(build_tiny("llama3", tmp_path / "base"))
+    bench = authors_jobs.Bench(authors_jobs.Plan(str(data), base, 6, 1, (), True, "cpu"))
+    rows = tmp_path / "rows.jsonl"
+    found: Future[dict[str, Any]] = Future()
+    found.set_result(bench.run(authors_jobs.Job("cmcc-0", "taught-tiny", 0)))
+    row = authors._keep(found, authors_jobs.Job("cmcc-0", "taught-tiny", 0), rows)
+    assert "base" in row["methods"]
+    looks = row["teachings"]["base"]
+    assert [look["step"] for look in looks] == [2, 4, 6, 8]
+    assert looks[-1]["divergence"] < looks[0]["divergence"]
+    assert set(json.loads(rows.read_text("utf-8"))) == set(row)
+    assert "drawn" not in row
+    assert authors_report.best_taught([row]) == ["base"]
+    monkeypatch.setattr("authors_fit.MiniLM", lambda: as_vectors)
+    authors.main(["--rows", str(rows), "--data", str(data), "--judge-fit"])
+    (judged,) = authors.read_rows(rows)
+    fits = {values["fit"] for values in judged["methods"].values()}
+    assert all(0 <= fit <= 1 for fit in fits)
+    assert authors_report.trained_as(judged, "sft") == "small"
+    assert authors_report.trained_as(judged, "base") == "taught"
+
+
+def test_a_student_of_itself_has_nothing_to_learn(tmp_path: Path) -> None:
+    """Where teacher and student see the same, the divergence is that of rounding."""
+    base = str(build_tiny("llama3", tmp_path / "base"))
+    model, tokenizer = load_base({"id": base}, device=torch.device("cpu"), token=NOBODY)
+    demos = DemoSet.from_pairs([("a b", "c d"), ("e f", "g h")])
+    config = TINY.config(0, 8)
+    run = Run.create(demos, {"id": base, "revision": None}, config, tmp_path / "run", None)
+    teacher = Teacher(run, dress(run, model, tokenizer), {}, 8)
+    teacher.demos = ()
+    lessons = teacher.lessons(["a b", "e f"], [(5, 6, 7), (8, 9)])
+    divergence, nll = losses(teacher.policy, lessons)
+    assert divergence.item() == pytest.approx(0, abs=1e-4)
+    assert nll.item() == 0
 
 
 def test_a_curve_is_looked_at_on_the_way_and_at_smaller_scales(data: Path, tmp_path: Path) -> None:
