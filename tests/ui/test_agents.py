@@ -35,10 +35,8 @@ def hub() -> Iterator[Hub]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, hub: Hub) -> Iterator[App]:
-    """Serve the app with a local Hub, and as an MCP server where that package is there."""
-    there = importlib.util.find_spec("mcp") is not None
+    """Serve the app with a local Hub."""
     env = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_DISABLE_XET": "1"}
-    env |= {"GRADIO_MCP_SERVER": "true"} if there else {}
     running = App(tmp_path_factory.mktemp("agents") / "home", env).start()
     yield running
     running.stop()
@@ -177,28 +175,3 @@ def test_without_the_package_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r'pip install "gradio\[mcp\]"'):
         ui.launch_options(load_profile("own"))
-
-
-@pytest.mark.skipif(importlib.util.find_spec("mcp") is None, reason="the package mcp is not here")
-@pytest.mark.filterwarnings("ignore")
-def test_a_real_mcp_client_lists_and_calls_the_tools(served: App) -> None:
-    """The official client finds each endpoint as a tool with its words, and calls one."""
-    from mcp import ClientSession
-    from mcp.client.streamable_http import streamablehttp_client
-
-    async def ask() -> tuple[list[Any], Any]:
-        async with (
-            streamablehttp_client(f"{served.url}/gradio_api/mcp/") as (read, write, _),
-            ClientSession(read, write) as client,
-        ):
-            await client.initialize()
-            tools = (await client.list_tools()).tools
-            name = next(tool.name for tool in tools if tool.name.endswith("check"))
-            rows = [{"prompt": "Ask.", "completion": "Please?"}]
-            return tools, await client.call_tool(name, {"demonstrations": rows})
-
-    tools, answer = asyncio.run(ask())
-    assert {tool.name.rsplit("__", 1)[-1] for tool in tools} >= NAMES
-    assert all(tool.description for tool in tools)
-    assert not any({"request", "user"} & set(tool.inputSchema["properties"]) for tool in tools)
-    assert "usable" in answer.content[0].text
