@@ -133,7 +133,10 @@ class Watch:
     """
 
     ELSEWHERE = r"net::ERR_FAILED|Space not found"
-    LEFT = r"AbortError|Connection errored out|network error|Unexpected error 404"
+    LEFT = (
+        r"AbortError|Connection errored out|network error|Unexpected error 404"
+        r"|ERR_INCOMPLETE_CHUNKED_ENCODING"
+    )
     LEAVING_S = 2.0  # it says so as it begins to go, before it asks
 
     def __init__(self, page: Page) -> None:
