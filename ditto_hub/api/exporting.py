@@ -54,7 +54,7 @@ def can_write_gguf() -> bool:
 
 
 def pack_gguf(
-    run: Run, target: BinaryIO, candidate: str | None = None, token: Token | str = MACHINE
+    run: Run, target: BinaryIO, candidate: str | None = None, *, token: Token | str
 ) -> None:
     """Write a run's adapter as a GGUF file into a zip, with its Modelfile and README.txt.
 

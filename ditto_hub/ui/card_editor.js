@@ -7,10 +7,12 @@
 
 const KEPT = "ditto-hub-cards"; // in local storage
 const FEWEST = 2; // as many as the least that train, so that the page says by itself what to do
+const PATIENCE = 5000; // milliseconds without an answer to the newest cards, after which they are sent anew
 const words = props.labels[navigator.language] || props.labels.en;
 const host = element.querySelector(".d-cards");
 const said = new Map(); // card id -> what the page itself says of it, until it is written on
 let cards = [], before = null, drafting = null;
+let version = 0, patience = PATIENCE, waiting = 0; // what the server was told last, and is to answer
 
 const isEmpty = (card) => !card.prompt.trim() && !card.completion.trim();
 const newId = () => Math.random().toString(36).slice(2, 10);
@@ -88,9 +90,18 @@ function show() {
 
 // Tell the server what is on the cards, and keep it in the browser.
 function publish() {
-  const value = cards.map((card) => ({ ...card, asked: card.id === drafting }));
+  version += 1;
+  const value = cards.map((card) => ({ ...card, version, asked: card.id === drafting }));
   try { localStorage.setItem(KEPT, JSON.stringify(value)); } catch { /* full, or not allowed */ }
   props.value = value;
+  wait();
+}
+
+// Send the cards anew where the server has not answered the newest: a change may be lost on the way,
+// or a late answer to an older one may stand last. A slow server is asked ever less often.
+function wait() {
+  clearTimeout(waiting);
+  waiting = setTimeout(() => { patience *= 2; publish(); }, patience);
 }
 
 function set(next, kept = null) {
@@ -171,9 +182,13 @@ function prompted(answer) {
   if (Object.keys(answer || {}).length) publish();
 }
 
-// Show what the server says of single cards: id -> HTML.
+// Show what the server says of single cards: id -> HTML; and of which version of them all.
 function changes(told) {
-  for (const [id, html] of Object.entries(told || {})) {
+  if (told?.version === version) {
+    clearTimeout(waiting);
+    patience = PATIENCE;
+  }
+  for (const [id, html] of Object.entries(told?.cards || {})) {
     const card = byId(id);
     if (card && !said.has(id)) place(card).querySelector(".d-change").innerHTML = html;
   }

@@ -38,8 +38,19 @@ def demonstrations() -> DemoSet:
     return DemoSet((own, *DemoSet.from_pairs([("Write to the team.", "hey team,\nbring notes")])))
 
 
+def without_prompts() -> DemoSet:
+    """Return a demonstration whose prompt the base model writes."""
+    text = (
+        "Ahoy volunteers!\n\nIt's down for 13:00 in the attic!\nMake sure to bring a snack!\n"
+        "Look, grab a spot for the game night on TUESDAY!\nGrateful as ever!\n\n"
+        "Over and out - Sven"
+    )
+    return ditto_hub.prompts_for([text], "pocket")
+
+
 def train(folder: Path) -> Run:
     """Train one run in steps, pause it, and train it to its end."""
+    print([demo.prompt_by for demo in without_prompts()])
     findings: list[Finding] = ditto_hub.check(demonstrations())
     print(len(findings), "findings")
     seconds: float = ditto_hub.estimate(
@@ -75,6 +86,8 @@ def use(run: Run, repo_id: str, token: str, folder: Path) -> None:
         samples=1,
     ):  # fmt: skip
         print(type(item).__name__)
+    exported: Path = ditto_hub.export(run, folder / "gguf", form="gguf")
+    print(sorted(path.name for path in exported.iterdir()))
     steps = ditto_hub.stream_publish(run, repo_id, PublishOptions(dry_run=folder / "dry"))
     print([step.code for step in steps])
     receipt: Receipt = ditto_hub.publish(run, repo_id, token=token)

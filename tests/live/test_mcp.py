@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from pages import App
-from test_agents import NAMES
 
 mcp = pytest.importorskip("mcp")
+sys.path.insert(0, str(Path(__file__).parents[1] / "ui"))
+from pages import App  # noqa: E402
+from test_agents import NAMES  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -124,7 +124,8 @@ def test_quota_ends_midway(
 ) -> None:
     """A run that the day's quota ends is paused with its hour, and a second day finishes it."""
     run = created(tmp_path / "run")
-    device.leave(20)
+    app.chain(run, cap_s=CAP_S // 2, most=1)
+    device.leave(1)
     first = app.chain(run, cap_s=CAP_S // 2)
     assert isinstance(first[-1], ev.LeaseRefused)
     assert first[-1].reason in ("quota", "kept")

@@ -22,6 +22,14 @@ def slow_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     running.stop()
 
 
+@pytest.fixture(scope="module")
+def lost_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """Run the app with a server one of whose answers is to cards of before."""
+    running = App(tmp_path_factory.mktemp("lost") / "home", script="tests/ui/lost_app.py").start()
+    yield running
+    running.stop()
+
+
 def expect_cards(page: Page, texts: list[tuple[str, str]]) -> None:
     """Expect these texts on the first cards."""
     for number, (prompt, completion) in enumerate(texts, start=1):
@@ -40,6 +48,17 @@ def test_a_slow_server_loses_nothing_that_is_typed(
     page.wait_for_timeout(LATEST_MS)
     expect(page.locator("#show-checks")).to_contain_text("6 demonstrations")
     expect_cards(page, TEXTS)
+
+
+def test_an_answer_that_was_lost_is_asked_for_again(
+    lost_app: App, visit: Callable[..., Page]
+) -> None:
+    """Where the newest cards go unanswered, the page sends them anew by itself."""
+    page = visit(lost_app.url)
+    expect(page.locator("#show-checks")).to_contain_text("No demonstration yet")
+    write_cards(page, TEXTS[:2])
+    expect(page.locator("#show-checks")).to_contain_text("2 demonstrations")
+    expect_cards(page, TEXTS[:2])
 
 
 def test_cards_need_no_server(app: App, visit: Callable[..., Page]) -> None:

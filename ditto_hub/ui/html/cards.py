@@ -81,6 +81,13 @@ def read_cards(sent: Any) -> list[Card]:
     return found
 
 
+def version_of(sent: Any) -> int:
+    """Return the number that a browser gave its cards when it sent them; 0 for none."""
+    first = sent[0] if isinstance(sent, list) and sent else None
+    version = first.get("version") if isinstance(first, dict) else None
+    return version if type(version) is int else 0
+
+
 def to_demos(sent: Any, profile: Profile) -> DemoSet:
     """Return the demonstrations on the cards a browser sends; empty cards are left out.
 

@@ -29,21 +29,6 @@ BUSY_JS, IDLE_JS = (
     for interactive in ("false", "true")
 )
 
-# Gradio 6.31 means to ask one `always_last` question at a time, and asks two where events come
-# close together: their answers come in any order. After a refusal it forgets the one that waits.
-# So the browser asks the next here once the one before it has ended, however that ended.
-ASK_JS, ENDED_JS = (
-    f"""() => {{
-  const all = window.dittoAsked ??= {{}};
-  const mine = all[GATE] ??= {{number: 0, going: false, again: false}};
-  {then}
-}}"""
-    for then in (
-        "if (mine.going) mine.again = true;\n  else { mine.going = true; return ++mine.number; }",
-        "mine.going = mine.again; mine.again = false;\n  if (mine.going) return ++mine.number;",
-    )
-)
-
 # Of a `gr.HTML` with a list: a <button data-event="select" data-id="..."> fires the event it names,
 # with what is written in the field beside it. It is marked at once, before the server has answered.
 HEARD_MS = 5000
@@ -159,7 +144,6 @@ def on(
             `gr.State` goes through the queue all the same.
         busy: a button to switch off, in the browser and at once, until the handler has answered.
         options: more of Gradio's, such as `trigger_mode`; no progress is shown unless they say so.
-            With "always_last" no answer to an earlier event comes after that to a later one.
 
     Returns:
         Gradio's dependency, for `then` and `success`.
@@ -170,10 +154,6 @@ def on(
     if busy is not None:
         for event in events:
             event(None, None, busy, js=BUSY_JS)
-    gate = None
-    if options.get("trigger_mode") == "always_last":
-        gate = _one_at_a_time(events)
-        events, options = [gate.change], {**options, "trigger_mode": "multiple"}
     usual = {"show_progress": "hidden", "api_visibility": "private", **admission.options(kind)}
     going = gr.on(
         events,
@@ -184,22 +164,7 @@ def on(
     )
     if busy is not None:
         going.then(None, None, busy, js=IDLE_JS)
-    if gate is not None:
-        for ended in (going.then, going.failure):  # of both, Gradio fires one
-            ended(None, None, gate, js=_of(gate, ENDED_JS))
     return going
-
-
-def _one_at_a_time(events: Sequence[Callable[..., Any]]) -> gr.Number:
-    """Return what changes when the newest of events is to be asked, one after the other."""
-    gate = gr.Number(0, visible=False)
-    for event in events:
-        event(None, None, gate, js=_of(gate, ASK_JS))
-    return gate
-
-
-def _of(gate: gr.Number, script: str) -> str:
-    return script.replace("GATE", str(gate._id))
 
 
 def show_run(shared: Shared, run_id: str) -> Outputs:

@@ -12,7 +12,15 @@ import gradio as gr
 from ditto_hub import api
 from ditto_hub.demos.demonstrations import as_messages
 from ditto_hub.errors import DittoError
-from ditto_hub.ui.html.cards import Card, edited_from, example_sets, is_empty, read_cards, to_demos
+from ditto_hub.ui.html.cards import (
+    Card,
+    edited_from,
+    example_sets,
+    is_empty,
+    read_cards,
+    to_demos,
+    version_of,
+)
 from ditto_hub.ui.html.render import difference, failure, findings, notice
 from ditto_hub.ui.i18n.words import t
 from ditto_hub.ui.serving import base_models
@@ -59,7 +67,8 @@ def _wire_checks(shared: Shared, checks: gr.HTML) -> None:
         cards = read_cards(sent)
         said = _checked(cards, base, parent, shared, asker.locale)
         load_libraries()  # the page is whole by now, and what follows needs them
-        return {checks: said, changes: {card["id"]: _change(card, asker.locale) for card in cards}}
+        told = {card["id"]: _change(card, asker.locale) for card in cards}
+        return {checks: said, changes: {"version": version_of(sent), "cards": told}}
 
     on(
         shared,
