@@ -7,12 +7,12 @@
 
 const KEPT = "ditto-hub-cards"; // in local storage
 const FEWEST = 2; // as many as the least that train, so that the page says by itself what to do
-const PATIENCE = 5000; // milliseconds without an answer to the newest cards, after which they are sent anew
+const PATIENCE = 5000, SOON = 500; // milliseconds after which cards are sent anew: see `wait`
 const words = props.labels[navigator.language] || props.labels.en;
 const host = element.querySelector(".d-cards");
 const said = new Map(); // card id -> what the page itself says of it, until it is written on
 let cards = [], before = null, drafting = null;
-let version = 0, patience = PATIENCE, waiting = 0; // what the server was told last, and is to answer
+let version = 0, sending = 0, patience = PATIENCE, waiting = 0; // the newest cards, and their answer
 
 const isEmpty = (card) => !card.prompt.trim() && !card.completion.trim();
 const newId = () => Math.random().toString(36).slice(2, 10);
@@ -91,17 +91,23 @@ function show() {
 // Tell the server what is on the cards, and keep it in the browser.
 function publish() {
   version += 1;
-  const value = cards.map((card) => ({ ...card, version, asked: card.id === drafting }));
-  try { localStorage.setItem(KEPT, JSON.stringify(value)); } catch { /* full, or not allowed */ }
-  props.value = value;
-  wait();
+  patience = PATIENCE;
+  send();
 }
 
-// Send the cards anew where the server has not answered the newest: a change may be lost on the way,
-// or a late answer to an older one may stand last. A slow server is asked ever less often.
-function wait() {
+function send() {
+  sending += 1;
+  const value = cards.map((card) => ({ ...card, version, sending, asked: card.id === drafting }));
+  try { localStorage.setItem(KEPT, JSON.stringify(value)); } catch { /* full, or not allowed */ }
+  props.value = value;
+  wait(patience);
+}
+
+// Send the cards anew where the newest are not answered: Gradio may lose the last of several
+// changes, or ask about older ones after it. A slow server is asked ever less often.
+function wait(milliseconds) {
   clearTimeout(waiting);
-  waiting = setTimeout(() => { patience *= 2; publish(); }, patience);
+  waiting = setTimeout(() => { patience *= 2; send(); }, milliseconds);
 }
 
 function set(next, kept = null) {
@@ -187,7 +193,7 @@ function changes(told) {
   if (told?.version === version) {
     clearTimeout(waiting);
     patience = PATIENCE;
-  }
+  } else wait(SOON);
   for (const [id, html] of Object.entries(told?.cards || {})) {
     const card = byId(id);
     if (card && !said.has(id)) place(card).querySelector(".d-change").innerHTML = html;

@@ -59,6 +59,9 @@ def test_an_answer_that_was_lost_is_asked_for_again(
     write_cards(page, TEXTS[:2])
     expect(page.locator("#show-checks")).to_contain_text("2 demonstrations")
     expect_cards(page, TEXTS[:2])
+    # a late answer to an older state, after that to the newest
+    with page.expect_request(lambda asked: TEXTS[1][1] in (asked.post_data or "")):
+        page.evaluate("dittoCards.changes({version: 0, cards: {}})")
 
 
 def test_cards_need_no_server(app: App, visit: Callable[..., Page]) -> None:

@@ -41,10 +41,12 @@ from ditto_hub.ui.steps.remote import Wish, build_wish, start_job
 from ditto_hub.ui.steps.settings import Dials, build_dials, checked, numbers, read_config
 from ditto_hub.words import say
 
-# Gradio 6.31 leaves the browser's own tick where a radio's value is taken away
-UNTICK_JS = """(other) => {
-  if (!other.trim()) return;
+# In the browser, so that no late answer undoes a choice. Gradio 6.31 leaves the browser's own tick
+# where a radio's value is taken away.
+UNTICK_JS = """(other, base) => {
+  if (!(other || "").trim()) return [base];
   for (const tick of document.querySelectorAll("#train-base input")) tick.checked = false;
+  return [null];
 }"""
 
 
@@ -133,16 +135,8 @@ def _wire_base(shared: Shared, parts: TrainParts) -> None:
         return {shared.base: wanted_of(base, other)}
 
     # one choice at a time: naming another clears the one above, and the other way round
-    on(shared, parts.base.input, lambda asker: {parts.other: ""}, outputs=[parts.other])
-    on(
-        shared,
-        parts.other.change,
-        lambda asker, other: {parts.base: gr.update(value=None)} if hub_id(other) else {},
-        [parts.other],
-        [parts.base],
-        trigger_mode="always_last",
-    )
-    parts.other.change(None, parts.other, None, js=UNTICK_JS)
+    parts.base.input(None, None, parts.other, js="() => ['']")
+    parts.other.change(None, [parts.other, parts.base], parts.base, js=UNTICK_JS)
     for act, outputs in (
         (taken, [shared.base]),
         (described, [parts.base_note, parts.dials.preset]),
