@@ -151,10 +151,11 @@ def is_file(path: Path) -> bool:
 def size_of(folder: Path) -> int:
     """Return the bytes of a folder's files; one that goes meanwhile counts nothing."""
     size = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            found = path.lstat()
-            size += found.st_size if stat.S_ISREG(found.st_mode) else 0
+    for place, _, files in os.walk(folder):  # a folder that goes meanwhile is passed over
+        for name in files:
+            with contextlib.suppress(FileNotFoundError):
+                found = os.lstat(os.path.join(place, name))
+                size += found.st_size if stat.S_ISREG(found.st_mode) else 0
     return size
 
 

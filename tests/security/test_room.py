@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -93,6 +94,23 @@ def test_a_size_leaves_links_out(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path)
     assert size_of(tmp_path) == 12
     assert size_of(tmp_path / "none") == 0
+
+
+def test_a_folder_that_goes_while_it_is_measured_counts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run may be deleted while a page lists it."""
+    (tmp_path / "going").mkdir()
+    (tmp_path / "a").write_bytes(b"abc")
+    scan = os.scandir
+
+    def gone(path: str) -> Iterator[os.DirEntry[str]]:
+        if str(path).endswith("going"):
+            raise FileNotFoundError(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", gone)
+    assert size_of(tmp_path) == 3
 
 
 # ---- downloads -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -9,7 +10,7 @@ from functools import partial
 import gradio as gr
 
 from ditto_hub import api
-from ditto_hub.errors import DittoError, RunBusyError
+from ditto_hub.errors import DittoError, RunBusyError, RunError
 from ditto_hub.runs.folder import LONGEST_NAME, Run, tidy_name
 from ditto_hub.runs.storage import size_of
 from ditto_hub.tokens import Token
@@ -51,7 +52,10 @@ def build(shared: Shared) -> None:
     listed = gr.HTML(elem_id="runs-list", js_on_load=PRESS_JS)
 
     def look(asker: Asker, run_id: str, words: str) -> Outputs:
-        rows = [row_of(run, shared.workshop) for run in own_runs(asker.visitor)]
+        rows = list[Row]()
+        for run in own_runs(asker.visitor):
+            with contextlib.suppress(RunError):  # of a run that is deleted meanwhile
+                rows.append(row_of(run, shared.workshop))
         html = run_list(rows, short_name(words), run_id, asker.locale)
         return {listed: html, wanted: gr.update(visible=len(rows) >= MANY)}
 
