@@ -99,6 +99,20 @@ def digest(run: Run) -> dict[str, str]:
     return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
+def test_a_page_that_is_still_loading_is_told_nothing(app: gr.Blocks) -> None:
+    """An event that comes before the page's secret changes nothing, and is no server error."""
+    look = next(
+        block.fn for block in app.fns.values()
+        if getattr(block.fn, "__module__", "").endswith("steps.runs")
+        and getattr(block.fn, "__name__", "") == "look"
+    )  # fmt: skip
+    request: Any = SimpleNamespace(headers={}, query_params={}, username=None)
+    act = inspect.unwrap(look)
+    assert all(value == gr.skip() for value in act(None, request, None, None, None, "", ""))
+    with pytest.raises(DittoError):
+        act("short", request, None, None, None, "", "")
+
+
 def test_there_are_handlers(handlers: dict[str, Callable[..., Any]]) -> None:
     """The walk below finds what it is meant to find, in every step."""
     assert {name.split(".")[0] for name in handlers} == set(STEPS)

@@ -21,7 +21,15 @@ from ditto_hub.ui.html.render import failure
 from ditto_hub.ui.i18n.words import locale_of
 from ditto_hub.ui.serving import admission
 from ditto_hub.ui.serving.admission import Kind
-from ditto_hub.ui.serving.session import Shared, Visitor, changed, own_run, token_of, visitor
+from ditto_hub.ui.serving.session import (
+    PageLoadingError,
+    Shared,
+    Visitor,
+    changed,
+    own_run,
+    token_of,
+    visitor,
+)
 
 Outputs = dict[Any, Any]
 BUSY_JS, IDLE_JS = (
@@ -186,6 +194,9 @@ def _handler(act: Act, outputs: list[Any], refused: Any) -> Any:
             for step in [found] if isinstance(found, dict) else found:
                 yield in_order(step, outputs)
         except DittoError as error:
+            if refused is None and isinstance(error, PageLoadingError):
+                yield in_order({}, outputs)  # it is asked anew once the page has its secret
+                return
             if refused is None:
                 raise
             said = failure(error, asker.locale)

@@ -119,12 +119,19 @@ def signed_in(name: str, secret: str, locale: str = "en") -> Visitor:
     return Visitor(f"hub:{name}", name, locale, before)
 
 
+class PageLoadingError(RunError):
+    """A page has not got its secret yet."""
+
+
 def browser_owner(secret: str) -> str:
     """Return the owner that a browser's secret stands for.
 
     Raises:
-        RunError: it is none, or too short to be one of ours.
+        PageLoadingError: there is none yet.
+        RunError: it is too short to be one of ours.
     """
+    if not secret:
+        raise PageLoadingError("ui.page_not_loaded")
     if not isinstance(secret, str) or len(secret) < SHORTEST_SECRET:
         raise RunError("ui.page_not_loaded")
     return f"browser:{secret}"
