@@ -122,8 +122,11 @@ def show_offer(file: Path, choice: Choice) -> None:
         click.echo(f"Columns: {', '.join(found.columns)}", err=True)
     if found.voices:
         click.echo(f"Voices: {', '.join(found.voices)}", err=True)
-    click.echo(f"{found.total} found, {len(found.rows)} shown.", err=True)
-    for row in found.of_voice(choice.voice or next(iter(found.voices), "")):
+    voice = choice.voice or next(iter(found.voices), "")
+    rows = list(found.of_voice(voice))
+    whose = f", those by {voice}" if voice else ""
+    click.echo(f"{found.total} found, {len(rows)} shown{whose}.", err=True)
+    for row in rows:
         click.echo(f"{row.number:4} {snippet(row.prompt_text)} -> {snippet(row.completion)}")
 
 
