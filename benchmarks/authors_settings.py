@@ -78,6 +78,7 @@ def _one_by_one() -> Iterator[Setting]:
     yield Setting("taught-a", teachings=TAUGHT_A)
     yield Setting("taught-b", teachings=TAUGHT_B)
     yield Setting("prompting-taught", teachings=TAUGHT_C)
+    yield Setting("prompting-base", teachings=TAUGHT_C[1:])
     for name, teaching in (*TAUGHT_A, *TAUGHT_B):
         yield Setting(f"taught-{name}", teachings=((name, teaching),))
     yield Setting("prompting-6", texts=6)

@@ -23,12 +23,23 @@ trying again makes sense.
 from __future__ import annotations
 
 from functools import partial
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from ditto_hub.words import ENGLISH, Message, Text, chained, for_page, known, say, told
 
 if TYPE_CHECKING:
     from ditto_hub.events import LeaseRefused
+
+
+LONGEST_VALUE = 2000  # characters: a page and a record can show them
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, str | PurePath) and len(text := str(value)) > LONGEST_VALUE:
+        half = LONGEST_VALUE // 2
+        return f"{text[:half]} [...] {text[-half:]}"
+    return value
 
 
 class DittoError(Exception):
@@ -43,13 +54,13 @@ class DittoError(Exception):
 
     def __init__(self, code: Text, remedy: Text = "", /, **values: Any) -> None:
         self.code = code if isinstance(code, str) and known(f"{code}.what") else ""
-        self.values = values
+        self.values = {name: _short(value) for name, value in values.items()}
         self.happened: Text = code
         self.todo: Text = remedy
         if self.code:
-            self.happened = Message(f"{code}.what", **values)
+            self.happened = Message(f"{code}.what", **self.values)
             if known(f"{code}.remedy"):
-                self.todo = Message(f"{code}.remedy", **values)
+                self.todo = Message(f"{code}.remedy", **self.values)
         self._given = (code, remedy)
         super().__init__(self.what, self.remedy)
 

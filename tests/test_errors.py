@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import pytest
 
 from ditto_hub import errors
-from ditto_hub.errors import DittoError, describe
+from ditto_hub.api import read_demos
+from ditto_hub.errors import DemoError, DittoError, describe
 
 ALL = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, DittoError)]
 STDLIB = {
@@ -85,3 +87,18 @@ def test_describe(error: BaseException, words: tuple[str, str]) -> None:
 def test_describe_keeps_an_unknown_error_to_itself() -> None:
     """An unexpected error's message, which may hold a user's text, is not shown."""
     assert "secret" not in " ".join(describe(ValueError("secret")))
+
+
+@pytest.mark.parametrize("value", ["x" * 50_000, Path("x" * 50_000)])
+def test_a_value_of_any_length_leaves_a_message_that_a_page_can_show(value: object) -> None:
+    """Its start and its end are shown."""
+    error = DemoError("files.missing", file=value)
+    assert len(str(error)) < 3_000
+    assert "x [...] x" in str(error)
+    assert len(str(pickle.loads(pickle.dumps(error)))) < 3_000
+
+
+def test_demonstrations_of_another_type_are_refused_in_words() -> None:
+    """A list of dictionaries is no file's name."""
+    with pytest.raises(DemoError, match=r"type list.*from_pairs"):
+        read_demos([{"prompt": "a", "completion": "b"}])  # type: ignore[arg-type]

@@ -232,6 +232,8 @@ def _keep_traits(run: Run, demos: Path) -> None:
 
 
 def _demo_path(source: str | Path) -> Path:
+    if not isinstance(source, str | Path):
+        raise DemoError("files.source", kind=type(source).__name__)
     text = str(source)
     if text.startswith("example:"):
         name = text.removeprefix("example:")

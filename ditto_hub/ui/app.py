@@ -28,6 +28,7 @@ from ditto_hub.ui.i18n.negotiate import nearest_language
 from ditto_hub.ui.i18n.words import i18n, t
 from ditto_hub.ui.serving import endpoints
 from ditto_hub.ui.serving.admission import THREADS
+from ditto_hub.ui.serving.background import share_interpreter
 from ditto_hub.ui.serving.base_models import choose_first, wait_for_libraries
 from ditto_hub.ui.serving.bodies import capped_bodies
 from ditto_hub.ui.serving.cleanup import start_sweepers
@@ -229,6 +230,7 @@ def serve(host: str | None = None, port: int | None = None, profile: Profile | N
     """Serve the app until it is stopped; default address Gradio's own, as a Space wants it."""
     profile = profile or choose_first(load_profile(os.environ.get("DITTO_HUB_PROFILE") or "own"))
     decide_token(profile, bool(os.environ.get("OAUTH_CLIENT_ID")))
+    share_interpreter()
     if profile.name != "own":
         forget_machine_token()
     prepare(profile)  # what leases of a GPU find there has to be there before the launch

@@ -150,6 +150,49 @@ def test_the_line_outlives_any_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert background.status() == {"workshop": True}
 
 
+def test_memory_is_collected_for_a_share_of_the_time() -> None:
+    """A flood of short texts asks after each; what came too soon is done once, and is done."""
+    took: list[float] = []
+
+    def collect() -> None:
+        started = time.monotonic()
+        time.sleep(0.02)
+        took.append(time.monotonic() - started)
+
+    collector = cleanup.Collector(collect, share=0.1)
+    started = time.monotonic()
+    while time.monotonic() - started < 0.6:
+        collector.ask()
+    assert sum(took) <= 0.1 * (time.monotonic() - started) + took[-1]
+    asked = len(took)
+    collector.ask()
+    assert until(lambda: len(took) > asked)
+
+
+def test_a_collection_that_fails_is_followed_by_others() -> None:
+    """The error is whose it is, and the next asks again."""
+    turns: list[int] = []
+
+    def fail() -> None:
+        turns.append(1)
+        raise MemoryError
+
+    collector = cleanup.Collector(fail)
+    with pytest.raises(MemoryError):
+        collector.ask()
+    collector.ask()
+    assert until(lambda: len(turns) == 2)
+
+
+def test_threads_of_an_app_take_turns_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's many small operations would each wait for a visitor's page otherwise."""
+    said: list[float] = []
+    monkeypatch.setattr("sys.setswitchinterval", said.append)
+    background.share_interpreter()
+    assert said == [background.SWITCH_S]
+    assert background.SWITCH_S < 0.001
+
+
 def test_the_status_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """200 while all are alive, 503 where one is not; it names no visitor and no run."""
     client = TestClient(Starlette(routes=list(download_routes())))

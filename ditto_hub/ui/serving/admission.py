@@ -51,7 +51,7 @@ class Policy:
 
 POLICIES: dict[Kind, Policy] = {
     "light": Policy(queued=False),  # reads a folder or a form, in milliseconds
-    "check": Policy(at_once=2, waiting=14, a_page=2, an_address=10),  # compares texts: a second
+    "check": Policy(at_once=1, waiting=15, a_page=2, an_address=10),  # compares texts: a core
     "upload": Policy(at_once=2, waiting=6, a_page=1, an_address=4),  # reads a file: seconds
     "hub": Policy(at_once=8, waiting=8, a_page=2, an_address=8),  # asks the Hub and waits for it
     "model": Policy(at_once=1, waiting=12, a_page=3, an_address=8),  # loads a model: minutes

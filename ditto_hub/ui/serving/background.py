@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 log = logging.getLogger(__name__)
+SWITCH_S = 0.00005
 GRACE_S = 120.0  # a turn that takes this much longer than four usual ones is stuck
 _watched: dict[str, Callable[[], bool]] = {}
+
+
+def share_interpreter() -> None:
+    """Have threads take turns often, so that a run goes on while visitors have their pages made.
+
+    Each of a small model's operations lets the interpreter go and asks for it again; with Python's
+    own 5 ms a turn, a run of half a second took 40 s beside a busy visitor (LAB.md, 2026-11-27).
+    """
+    sys.setswitchinterval(SWITCH_S)
 
 
 @dataclass

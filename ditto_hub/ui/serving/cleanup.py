@@ -6,7 +6,10 @@ import contextlib
 import ctypes
 import gc
 import logging
+import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -97,8 +100,54 @@ def _is_over(holder: StateHolder, name: str, now: float) -> bool:
     return not session.state_data and idle_s > CALLED_FOR_S  # a program's call has no states
 
 
-def release_memory() -> None:
-    """Give back what a run or a text took.
+@dataclass
+class Collector:
+    """Give back what runs and texts took, for a small share of the time.
+
+    A collection holds up everybody for as long as it takes, and a visitor who has many short texts
+    written asks for one after each.
+
+    Args:
+        collect: gives back what is free.
+        share: of the time that may go into it; what comes sooner waits, and is done once.
+    """
+
+    collect: Callable[[], object]
+    share: float = 0.05
+    _next: float = 0.0
+    _waiting: threading.Timer | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _boundary: Boundary = field(default_factory=lambda: Boundary("collecting memory"))
+
+    def ask(self) -> None:
+        """Collect now, or as soon as it is due."""
+        with self._lock:
+            if self._waiting:
+                return
+            left = self._next - time.monotonic()
+            if left > 0:
+                self._waiting = threading.Timer(left, self._later)
+                self._waiting.daemon = True
+                self._waiting.start()
+                return
+            self._now()
+
+    def _later(self) -> None:
+        with self._lock:
+            self._waiting = None
+            self._boundary.run(self._now)
+
+    def _now(self) -> None:
+        started = time.monotonic()
+        try:
+            self.collect()
+        finally:
+            ended = time.monotonic()
+            self._next = ended + (ended - started) / self.share
+
+
+def collect() -> None:
+    """Collect, and give free memory back to the system.
 
     Models stand in cycles, and Python's own collector comes late to an app that holds half a
     million objects; the C library then keeps what is free, where it can be told to let go.
@@ -106,6 +155,9 @@ def release_memory() -> None:
     gc.collect()
     with contextlib.suppress(OSError, AttributeError, TypeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)
+
+
+release_memory = Collector(collect).ask
 
 
 def start_sweepers(page: gr.Blocks, profile: Profile) -> None:
