@@ -79,7 +79,6 @@ RESULTS = Path(__file__).parent / "results"
 FIRST = {"reporting": 200_036, "tuning": 100_170}
 PACKAGES = ("torch", "transformers", "peft", "trl", "numpy")
 RIVAL_RATE = "@update.learning_rate=0.0003"  # without an NLL term DITTO's own rate is too high
-CLAIM_HEAD = ["claim", "paper", "found", "unit", "personas, runs", "verdict"]
 Wanted = tuple[Setup, str]
 
 

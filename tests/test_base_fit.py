@@ -13,6 +13,8 @@ import pytest
 from tiny_models import FAMILIES, SHAPE, Family, build_tiny, build_tokenizer
 from tiny_runs import tiny_config, tiny_demos, tiny_policy
 from tokenizers import AddedToken
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
 from transformers import (
     Gemma3Config,
     Gemma3ForConditionalGeneration,
@@ -172,6 +174,38 @@ def test_completion_that_cannot_be_written_is_refused() -> None:
     """Letters that the tokenizer turns into its unknown token would train on nothing."""
     (found,) = found_in(ChatFormat(_without_bytes()), "Hi 日本 all")
     assert (found.level, found.code) == ("error", "unwritable")
+
+
+DOCS = [path.read_text("utf-8") for path in Path(__file__).parents[1].glob("docs/*.md")]
+NOTE = "Thanks for the note. We will be there on Thursday and bring what you asked for."
+CHINESE = "谢谢你发来的草稿。我今天早上在火车上读了，有三点小意见，都不急。我们星期四谈谈好吗？" * 2
+
+
+@pytest.mark.parametrize(
+    ("completion", "codes"), [(CHINESE, ["unfamiliar"]), (CHINESE[:20], []), (NOTE * 2, [])]
+)
+def test_a_language_that_the_tokenizer_does_not_know_is_told(
+    completion: str, codes: list[str]
+) -> None:
+    """By its pieces, against those of English; a few letters are too little to tell by."""
+    tokenizer = build_tokenizer("smollm2")
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    learned = tokenizer.backend_tokenizer.from_str(json.dumps(state))
+    learned.train_from_iterator(
+        DOCS,
+        BpeTrainer(
+            vocab_size=2000,
+            special_tokens=list(tokenizer.all_special_tokens),
+            initial_alphabet=ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    english = type(tokenizer)(
+        tokenizer_object=learned,
+        eos_token=tokenizer.eos_token,
+        chat_template=tokenizer.chat_template,
+    )
+    assert [found.code for found in found_in(ChatFormat(english), completion)] == codes
 
 
 def _without_bytes() -> PreTrainedTokenizerBase:

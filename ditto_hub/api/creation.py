@@ -62,7 +62,7 @@ def check_demos(
     require_base(preflight(base_model, token=token))
     form = load_format(base_model, token)
     check_format(form)
-    fit = list(misfits(form, demos))
+    fit = [f for f in misfits(form, demos) if not (outside and f.code == "unfamiliar")]
     own = [f for f in findings_of(demos, form.count) if not _said_by_base(f, fit)]
     return demos, _errors_first([*read, *outside, *fit, *own])
 

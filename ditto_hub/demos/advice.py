@@ -17,7 +17,8 @@ OPENING_WORDS = 3
 # Findings of `check`, the weightiest first; what is not here is not worth the one line.
 ORDER = (
     "too-few", "all-the-same", "too-many", "empty-completion", "empty-prompt",
-    "only-thought", "over-context", "outside-pocket", "unwritable", "thought",
+    "only-thought", "over-context", "outside-pocket", "unwritable", "unfamiliar",
+    "thought",
     "duplicate", "near-duplicate", "few", "holds-prompt", "over-long", "mixed-languages", "short",
     "same-prompts", "same-openings", "unbalanced", "personal-data",
 )  # fmt: skip

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from ditto_hub import words
 from ditto_hub.demos.demonstrations import Message
@@ -25,7 +25,6 @@ from ditto_hub.runs.results import VERDICTS, Answer, EvaluationPrompt, JudgedPai
 from ditto_hub.words import Text
 
 Messages = Sequence[Mapping[str, str]]
-Reply = Literal["left", "right", "tie", "skip", "stop"]
 QUESTIONS = 20  # to a person, at most, as in the paper's study
 
 _MIRRORED = {"a": "b", "b": "a"}

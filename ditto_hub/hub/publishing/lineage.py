@@ -12,7 +12,6 @@ from ditto_hub.validation import Count, Name, validated
 
 Figures = dict[str, tuple[float, int]]
 """Judge and mark -> the published adapter's mean, and on how many prompts."""
-COUNTED = ("count", "held_out", "characters")  # of demonstrations
 
 
 @dataclass(frozen=True)
