@@ -253,7 +253,8 @@ def test_texts_stand_in_the_order_of_training(run: Run) -> None:
     [
         ("ok \ufffd\ufffd", "not readable writing"),
         (" ", "texts are empty"),
-        ("COPY", "copy your examples"),
+        ("COPY", "copy most of an example"),
+        ("and so on and on " * 20, "repeat themselves"),
         ("A fair text of its own.", "Whether it beats prompting alone is not measured"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ditto_hub.evaluation.degeneration import spoiled
 from ditto_hub.evaluation.guidance import advice, prompting_ahead
 from ditto_hub.evaluation.methods import RIVALS
 from ditto_hub.evaluation.prompts import read_prompts
@@ -14,6 +15,8 @@ from ditto_hub.evaluation.report import (
     to_text,
 )
 from ditto_hub.evaluation.winrate import turn
+from ditto_hub.runs.folder import Run
+from ditto_hub.runs.storage import from_jsonl
 
 __all__ = [
     "RIVALS",
@@ -25,6 +28,19 @@ __all__ = [
     "read_prompts",
     "remarks",
     "rows",
+    "spoiled_texts",
     "to_text",
     "turn",
 ]
+
+
+def spoiled_texts(run: Run, candidate: str) -> tuple[dict[str, int], int]:
+    """Count what has gone wrong with the texts that a candidate wrote while it was trained.
+
+    Returns:
+        What `degeneration.spoiled` counts, and how many texts there are.
+    """
+    file = "round-0" if candidate == "sft" else candidate
+    path = run.folder / "rollouts" / f"{file}.jsonl"
+    texts = [str(row["text"]) for row in (from_jsonl(path) if path.is_file() else [])]
+    return spoiled(texts, [demo.completion for demo in run.demos()]), len(texts)

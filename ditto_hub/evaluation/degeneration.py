@@ -6,13 +6,15 @@ lengths and repeated phrases first. All measures are pure, and in units that sui
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from ditto_hub.evaluation.text_units import n_grams, split_units
 
 REPEAT_N = 4
 COPY_LIMIT = 0.5
+REPEAT_LIMIT = 0.5
+LEAST_COPIED = 6  # units; a greeting is nobody's
 MEASURES = {
     "length_ratio": "mean length over the demonstrations' mean length, in characters",
     "distinct_1": "different words over all words, all texts together",
@@ -48,6 +50,32 @@ def measure(texts: Sequence[str], demonstrations: Sequence[str]) -> dict[str, fl
         "copies": fmean(share > COPY_LIMIT for share in shares),
         "empty": fmean(not text.strip() for text in texts),
     }
+
+
+def spoiled(texts: Iterable[str], demonstrations: Sequence[str]) -> dict[str, int]:
+    """Count the texts that have gone wrong, each under the first that is true of it.
+
+    Returns:
+        Of texts with characters that no encoding has, of empty ones, of those that go round in
+        circles, and of those more than half of which a demonstration holds word for word.
+    """
+    found = dict.fromkeys(("gibberish", "empty", "repeating", "copied"), 0)
+    for text in texts:
+        if kind := _spoiled(text, demonstrations):
+            found[kind] += 1
+    return found
+
+
+def _spoiled(text: str, demonstrations: Sequence[str]) -> str:
+    units = split_units(text)
+    if "\ufffd" in text:
+        return "gibberish"
+    if not text.strip():
+        return "empty"
+    if self_repetition(units) > REPEAT_LIMIT:
+        return "repeating"
+    copied = longest_copied_run(text, demonstrations) > COPY_LIMIT * max(len(units), 1)
+    return "copied" if copied and len(units) >= LEAST_COPIED else ""
 
 
 def length_ratio(texts: Sequence[str], demonstrations: Sequence[str]) -> float:

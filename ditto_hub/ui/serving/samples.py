@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ditto_hub import api
-from ditto_hub.api.reports import turn
+from ditto_hub.api.reports import spoiled_texts, turn
 from ditto_hub.cost.profiles import Profile
 from ditto_hub.demos.demonstrations import Demonstration
 from ditto_hub.errors import RunError
@@ -86,18 +86,10 @@ def _spoiled(run: Run, locale: str) -> Iterator[tuple[str, str]]:
     why = run.record.candidates.get(chosen, {}).get("degenerate", "")
     if why:
         yield say("verdict.degenerate", locale, why=told(why, locale)), "warning"
-    file = "round-0" if chosen == "sft" else chosen
-    path = run.folder / "rollouts" / f"{file}.jsonl"
-    texts = [row["text"] for row in (from_jsonl(path) if path.is_file() else [])]
-    shown = [demo.completion for demo in run.demos()]
-    counts = {
-        "gibberish": sum("\ufffd" in text for text in texts),
-        "empty": sum(not text.strip() for text in texts),
-        "copied": sum(text.strip() in shown for text in texts if text.strip()),
-    }
+    counts, of = spoiled_texts(run, chosen)
     for kind, count in counts.items():
-        if count * SPOILED >= len(texts) and count:
-            yield say(f"verdict.{kind}", locale, n=count, of=len(texts)), "warning"
+        if count * SPOILED >= of and count:
+            yield say(f"verdict.{kind}", locale, n=count, of=of), "warning"
 
 
 def _standing(run: Run, locale: str) -> tuple[str, str]:
