@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from ditto_hub.engine import head
 from ditto_hub.engine.base_model import load_base
 from ditto_hub.engine.fast import FastEngine
 from ditto_hub.engine.plain import PlainEngine
-from ditto_hub.engine.protocol import Engine, Row, Tensors
+from ditto_hub.engine.protocol import Engine, Likely, Row, Tensors
 from ditto_hub.tokens import NOBODY
 
 Tiny = Callable[[str], Path]
@@ -171,6 +172,38 @@ def test_the_same_gradients(pair: Build, name: str, budget: int) -> None:
         found, theirs = trained(fast, rows, loss)
         assert found == pytest.approx(value, rel=1e-5)
         assert gap(theirs, gradient) < 1e-5
+
+
+@every_model
+def test_the_same_distributions(pair: Build, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is foreseen is the same, and so is the gradient towards it, in however many passes."""
+    plain, fast = pair(name)
+    mine = plain.snapshot()
+    with plain.as_adapter(moved(mine, seed=2)):
+        wanted = plain.likely(EVERY_ROW, 8)
+    with fast.as_adapter(moved(mine, seed=2)):
+        found = fast.likely(EVERY_ROW, 8)
+    assert [len(x.ids) for x in found] == [row.tokens for row in EVERY_ROW]
+    for one, two in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one.probs, two.probs, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(one.probs.sum(1), torch.ones(len(one.ids)))
+    rows = [replace(row, towards=x) for row, x in zip(EVERY_ROW, wanted, strict=True)]
+    value, gradient = trained(plain, rows, mean_loss)
+    for budget, small in ((0, head.SMALL), (30, head.SMALL), (0, 0)):
+        fast.token_budget = budget
+        monkeypatch.setattr(head, "SMALL", small)
+        again, theirs = trained(fast, rows, mean_loss)
+        assert again == pytest.approx(value, rel=1e-5)
+        assert gap(theirs, gradient) < 1e-5
+
+
+def test_an_expected_log_probability_is_the_sum_over_its_tokens(pair: Build) -> None:
+    """All of a distribution on the token that stands there is the row's own log-probability."""
+    plain, _ = pair("llama")
+    row = EVERY_ROW[0]
+    tokens = torch.tensor(row.ids[row.start :])[:, None]
+    sure = replace(row, towards=Likely(tokens, torch.ones(len(tokens), 1)))
+    assert plain.log_probs([sure]) == pytest.approx(plain.log_probs([row]))
 
 
 @every_model

@@ -30,6 +30,7 @@ class Batch:
         targets: (N,) those tokens.
         owner: (N,) each one's row.
         rows: R.
+        weights: (N, k) of `targets`, which is (N, k) then, where distributions are foreseen.
     """
 
     inputs: dict[str, Any]
@@ -37,6 +38,7 @@ class Batch:
     targets: torch.Tensor
     owner: torch.Tensor
     rows: int
+    weights: torch.Tensor | None = None
 
 
 class Head:
@@ -56,25 +58,52 @@ class Head:
     def log_probs(self, batch: Batch) -> torch.Tensor:
         """Return (R,) log-probabilities, summed over the tokens of each row that count."""
         if self.whole:
-            logits = self.model(**batch.inputs).logits.flatten(0, 1).index_select(0, batch.place)
-            of_token = _pick(logits.float(), batch.targets)
+            of_token = _pick(self._logits(batch), batch.targets, batch.weights)
         else:
-            hidden = self.model.base_model(**batch.inputs).last_hidden_state
-            of_token = self.of_tokens(
-                hidden.flatten(0, 1).index_select(0, batch.place), batch.targets
-            )
+            of_token = self.of_tokens(self._hidden(batch), batch.targets, batch.weights)
         wide = torch.float32 if of_token.device.type == "mps" else torch.float64
         summed = torch.zeros(batch.rows, dtype=wide, device=of_token.device)
         return summed.index_add(0, batch.owner, of_token.to(wide))
 
-    def of_tokens(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return (N,) float32 log-probabilities of tokens after hidden states, (N, D)."""
+    def likeliest(self, batch: Batch, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the k likeliest tokens at each place and their shares, (N, k) each, on the CPU."""
+        if self.whole:
+            return _likeliest(self._logits(batch), k)
+        hidden, head = self._hidden(batch), self.model.get_output_embeddings()
+        parts = torch.split(hidden, self._chunk(hidden))  # type: ignore[no-untyped-call]
+        found = [_likeliest(self._shaped(head(part)), k) for part in parts]
+        return torch.cat([ids for ids, _ in found]), torch.cat([probs for _, probs in found])
+
+    def _hidden(self, batch: Batch) -> torch.Tensor:
+        hidden: torch.Tensor = self.model.base_model(**batch.inputs).last_hidden_state
+        return hidden.flatten(0, 1).index_select(0, batch.place)
+
+    def _logits(self, batch: Batch) -> torch.Tensor:
+        logits: torch.Tensor = self.model(**batch.inputs).logits
+        return logits.flatten(0, 1).index_select(0, batch.place).float()
+
+    def _chunk(self, hidden: torch.Tensor) -> int:
+        """Return how many hidden states are projected at a time."""
+        size: int = self.model.get_output_embeddings().weight.shape[0]
+        return max(1, CHUNK.get(hidden.device.type, CHUNK["cpu"]) // size)
+
+    def of_tokens(
+        self, hidden: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return (N,) float32 log-probabilities of tokens after hidden states, (N, D).
+
+        Args:
+            targets: (N,), or (N, k) with weights of the same shape.
+        """
         head = self.model.get_output_embeddings()
         size = head.weight.shape[0]
         if len(hidden) * size <= SMALL:
-            return _pick(self._shaped(head(hidden)), targets)
-        rows = max(1, CHUNK.get(hidden.device.type, CHUNK["cpu"]) // size)
-        found: torch.Tensor = _Chunked.apply(self, hidden, targets, rows)  # type: ignore[no-untyped-call]
+            return _pick(self._shaped(head(hidden)), targets, weights)
+        if weights is None:
+            targets = targets[:, None]
+            weights = torch.ones(targets.shape, device=targets.device)
+        rows = self._chunk(hidden)
+        found: torch.Tensor = _Chunked.apply(self, hidden, targets, weights, rows)  # type: ignore[no-untyped-call]
         return found
 
     def _shaped(self, logits: torch.Tensor) -> torch.Tensor:
@@ -106,18 +135,24 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, head: Head, hidden: torch.Tensor, targets: torch.Tensor, rows: int
+        ctx: Any,
+        head: Head,
+        hidden: torch.Tensor,
+        targets: torch.Tensor,
+        weights: torch.Tensor,
+        rows: int,
     ) -> torch.Tensor:
         """Return (N,) log-probabilities; keep (N, D) gradients where they are asked for."""
         projection = head.model.get_output_embeddings()
         found, kept = [], []
-        for h, target in zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True):  # type: ignore[no-untyped-call]
+        pieces = (torch.split(x, rows) for x in (hidden, targets, weights))  # type: ignore[no-untyped-call]
+        for h, target, weight in zip(*pieces, strict=True):
             logits = head._shaped(projection(h))
             log_probs = logits.log_softmax(-1)
-            found.append(log_probs.gather(1, target[:, None])[:, 0])
+            found.append((weight * log_probs.gather(1, target)).sum(1))
             if ctx.needs_input_grad[1]:
                 slope = log_probs.exp_().neg_()
-                slope.scatter_add_(1, target[:, None], torch.ones_like(found[-1])[:, None])
+                slope.scatter_add_(1, target, weight.to(slope.dtype))
                 if head.cap:
                     slope *= 1 - (logits / head.cap) ** 2
                 if head.scale != 1:
@@ -128,14 +163,23 @@ class _Chunked(torch.autograd.Function):
         return torch.cat(found)
 
     @staticmethod
-    def backward(ctx: Any, *owed: torch.Tensor) -> tuple[None, torch.Tensor, None, None]:
+    def backward(ctx: Any, *owed: torch.Tensor) -> tuple[None, torch.Tensor, None, None, None]:
         """Return what the hidden states are owed."""
         (slopes,) = ctx.saved_tensors
-        return None, slopes * owed[0][:, None].to(slopes.dtype), None, None
+        return None, slopes * owed[0][:, None].to(slopes.dtype), None, None, None
 
 
-def _pick(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return -torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+def _pick(
+    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None
+) -> torch.Tensor:
+    if weights is None:
+        return -torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    return (weights * logits.log_softmax(-1).gather(1, targets)).sum(1)
+
+
+def _likeliest(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    probs, ids = logits.softmax(-1).topk(min(k, logits.shape[-1]), -1)
+    return ids.cpu(), (probs / probs.sum(-1, keepdim=True)).cpu()
 
 
 def _scale(text: Any) -> float:

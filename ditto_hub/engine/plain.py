@@ -15,7 +15,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from ditto_hub.config import Sampling
 from ditto_hub.engine.adapter import AdaptedModel
 from ditto_hub.engine.decoding import inverse_cdf, pad_rows, uniforms, warpers
-from ditto_hub.engine.protocol import Drawn, Loss, Row
+from ditto_hub.engine.protocol import Drawn, Likely, Loss, Row
 from ditto_hub.events import Event, Noticed
 from ditto_hub.words import Message
 
@@ -60,6 +60,17 @@ class PlainEngine(AdaptedModel):
         scores: list[float] = self._scores(rows).tolist() if rows else []
         return scores
 
+    @torch.no_grad()
+    def likely(self, rows: Sequence[Row], k: int) -> list[Likely]:
+        """Return the likeliest tokens at each token that counts; see `protocol.Engine`."""
+        if not rows:
+            return []
+        found = self._foreseen(rows).exp()
+        probs, ids = found.topk(min(k, found.shape[-1]), -1)
+        probs = probs / probs.sum(-1, keepdim=True)
+        spans = [slice(row.start - 1, len(row.ids) - 1) for row in rows]
+        return [Likely(ids[n, s].cpu(), probs[n, s].cpu()) for n, s in enumerate(spans)]
+
     def backward(self, rows: Sequence[Row], loss: Loss, seed: int | None = None) -> torch.Tensor:
         """Put the gradient of a loss into the adapter; see `protocol.Engine`."""
         for parameter in self.parameters():
@@ -80,16 +91,25 @@ class PlainEngine(AdaptedModel):
 
     def _scores(self, rows: Sequence[Row]) -> torch.Tensor:
         """Return (R,) log-probabilities, summed over the tokens that count."""
+        scores = []
+        for row, log_probs in zip(rows, self._foreseen(rows), strict=True):
+            mine = log_probs[row.start - 1 : len(row.ids) - 1]  # (n, V)
+            if row.towards:
+                ids, weights = row.towards.ids.to(mine.device), row.towards.probs.to(mine.device)
+                scores.append((weights * mine.gather(1, ids)).sum(1).double().sum())
+            else:
+                ids = torch.tensor(row.ids[row.start :], device=mine.device)
+                scores.append(mine.gather(1, ids[:, None]).double().sum())
+        return torch.stack(scores)
+
+    def _foreseen(self, rows: Sequence[Row]) -> torch.Tensor:
+        """Return (R, L, V) log-probabilities of every next token."""
         ids, mask = pad_rows([row.ids for row in rows], self.format.pad_id)
-        counts = torch.zeros_like(mask, dtype=torch.bool)
-        for k, row in enumerate(rows):
-            counts[k, row.start : len(row.ids)] = True
-        ids, counts = ids.to(self.device), counts.to(self.device)
-        out = self.model(input_ids=ids, attention_mask=mask.to(self.device), use_cache=False)
-        log_probs = out.logits[:, :-1].float().log_softmax(-1)  # (R, L - 1, V)
-        of_token = log_probs.gather(2, ids[:, 1:, None])[..., 0]
-        summed: torch.Tensor = of_token.double().masked_fill(~counts[:, 1:], 0.0).sum(1)
-        return summed
+        given = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+        log_probs: torch.Tensor = (
+            self.model(**given, use_cache=False).logits.float().log_softmax(-1)
+        )
+        return log_probs
 
 
 class _Draw(LogitsProcessor):  # type: ignore[misc]

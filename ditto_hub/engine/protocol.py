@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,6 +26,19 @@ Loss = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
+class Likely:
+    """Hold what a model foresees at each of n tokens: its k likeliest tokens.
+
+    Args:
+        ids: (n, k), on the CPU.
+        probs: (n, k) float32, each row's sum 1.
+    """
+
+    ids: torch.Tensor
+    probs: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Row:
     """Hold one sequence, and which of its tokens count.
 
@@ -33,11 +46,15 @@ class Row:
         prompt_ids: what comes before the completion.
         completion_ids: always counted, an end of turn included where there is one.
         prompt_counts: whether the prompt's tokens count too, its first one excepted.
+        towards: distributions that are to be foreseen in place of the tokens that count, one each;
+            the row's log-probability is then the expected one under them. All rows of a call have
+            them or none has.
     """
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
     prompt_counts: bool = False
+    towards: Likely | None = field(default=None, compare=False)
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -99,6 +116,9 @@ class Engine(Protocol):
 
     def log_probs(self, rows: Sequence[Row]) -> list[float]:
         """Return each row's log-probability, summed over the tokens that count (nats)."""
+
+    def likely(self, rows: Sequence[Row], k: int) -> list[Likely]:
+        """Return what the model foresees at each token of a row that counts: k tokens at most."""
 
     def backward(self, rows: Sequence[Row], loss: Loss, seed: int | None = None) -> torch.Tensor:
         """Put the gradient of a loss into the adapter's parameters.

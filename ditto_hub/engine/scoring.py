@@ -15,7 +15,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from ditto_hub.engine.decoding import cache_argument, length_sorted_chunks, pad_rows
 from ditto_hub.engine.head import Batch, Head
-from ditto_hub.engine.protocol import Row
+from ditto_hub.engine.protocol import Likely, Row
 
 # Share of all tokens that sharing saves at least; below it costs more than it gives. A GPU waits
 # for the launches of the second pass that sharing takes.
@@ -55,13 +55,27 @@ class Scorer:
         if share and self.can_share and self._worth(rows):
             yield from self._shared(rows, tokens)
             return
+        for chunk, batch in self._whole(rows, tokens):
+            yield chunk, self.head.log_probs(batch)
+
+    def likely(self, rows: Sequence[Row], tokens: int, k: int) -> list[Likely]:
+        """Return the k likeliest tokens at each token that counts, in passes of so many tokens."""
+        found: dict[int, Likely] = {}
+        for chunk, batch in self._whole(rows, tokens):
+            ids, probs = self.head.likeliest(batch, k)
+            sizes = [rows[i].tokens for i in chunk]
+            pieces = zip(chunk, ids.split(sizes), probs.split(sizes), strict=True)  # type: ignore[no-untyped-call]
+            found |= {i: Likely(mine, share) for i, mine, share in pieces}
+        return [found[i] for i in range(len(rows))]
+
+    def _whole(self, rows: Sequence[Row], tokens: int) -> Iterator[tuple[list[int], Batch]]:
+        """Yield the numbers of some rows, and the rows padded."""
         for chunk in length_sorted_chunks([len(r.ids) for r in rows], tokens):
             part = [rows[i] for i in chunk]
             ids, _ = pad_rows([r.ids for r in part], self.pad_id)
             # no mask: padding is on the right, where nothing that counts looks back on it
             inputs = {"input_ids": self._sent(ids), "use_cache": False}
-            starts = [r.start for r in part]
-            yield chunk, self.head.log_probs(self._batch(inputs, ids, starts, part))
+            yield chunk, self._batch(inputs, ids, [r.start for r in part], part)
 
     def _worth(self, rows: Sequence[Row]) -> bool:
         """Tell whether enough rows follow the same prompts."""
@@ -146,9 +160,15 @@ class Scorer:
         spans = [torch.arange(a, b) for a, b in zip(starts, ends, strict=True)]
         owner = torch.cat([torch.full((len(span),), k) for k, span in enumerate(spans)])
         flat = owner * width + torch.cat(spans)
-        targets = ids.flatten()[flat]
+        towards = [r.towards for r in part if r.towards]
+        weights = None
+        if towards:
+            targets = torch.cat([x.ids for x in towards])
+            weights = self._sent(torch.cat([x.probs for x in towards]))
+        else:
+            targets = ids.flatten()[flat]
         place, targets, owner = (self._sent(x) for x in (flat - 1, targets, owner))
-        return Batch(inputs, place, targets, owner, rows=len(part))
+        return Batch(inputs, place, targets, owner, len(part), weights)
 
     def _sent(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return a small tensor of the host's on the device, without waiting for either."""
