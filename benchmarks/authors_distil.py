@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ditto_hub.config import Sampling
+from ditto_hub.demos.prompting import with_demonstrations
 from ditto_hub.ditto.rollout import row_seed, similarity
 from ditto_hub.ditto.style import style_distance
 from ditto_hub.evaluation.degeneration import measure
-from ditto_hub.evaluation.methods import with_demonstrations
 from ditto_hub.evaluation.prompts import write_prompts
 from ditto_hub.evaluation.writers import PolicyStudio
 from ditto_hub.runs.folder import Run

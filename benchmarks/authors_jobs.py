@@ -30,10 +30,10 @@ from ditto_hub.backends.driver import Driver, versions
 from ditto_hub.backends.local import dress
 from ditto_hub.config import Sampling
 from ditto_hub.demos.demonstrations import DemoSet
+from ditto_hub.demos.prompting import with_demonstrations
 from ditto_hub.ditto.rollout import row_seed
 from ditto_hub.engine.base_model import free_memory, load_base, pick_device
 from ditto_hub.engine.protocol import Row
-from ditto_hub.evaluation.methods import with_demonstrations
 from ditto_hub.runs.folder import Run
 from ditto_hub.tokens import NOBODY
 

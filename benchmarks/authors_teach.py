@@ -22,10 +22,10 @@ from typing import Any
 import torch
 
 from ditto_hub.config import Sampling
+from ditto_hub.demos.prompting import with_demonstrations
 from ditto_hub.ditto.rollout import row_seed
 from ditto_hub.engine.decoding import pad_rows
 from ditto_hub.engine.merging import ready_to_decode, ready_to_train
-from ditto_hub.evaluation.methods import with_demonstrations
 from ditto_hub.evaluation.prompts import write_prompts
 from ditto_hub.evaluation.writers import PolicyStudio
 from ditto_hub.runs.folder import Run

@@ -17,6 +17,7 @@ from ditto_hub.dials import Section
 from ditto_hub.errors import ConfigError
 from ditto_hub.presets import PRESETS as PRESETS
 
+OBJECTIVES = ("likelihood", "distillation")
 LOSSES = ("sigmoid", "ipo", "hinge", "apo_zero", "apo_down", "sigmoid_norm", "nca_pair")
 
 
@@ -49,6 +50,26 @@ class WarmStart(Section):
     ] = "byte"
     patience: Annotated[int, Dial("steps without a new best held-out loss before stopping", 1)] = 8
     train_on_prompt: Annotated[bool, Dial("count the prompt's tokens in the loss too")] = False
+    objective: Annotated[
+        str,
+        Dial(
+            "what is learned: the demonstrations' own texts, or (distillation) to foresee without"
+            " them what the base model foresees with them in its prompt",
+            choices=OBJECTIVES,
+        ),
+    ] = "likelihood"
+    new_prompts: Annotated[
+        int,
+        Dial("prompts that the base model writes for objective=distillation, beside yours", 0, 256),
+    ] = 16
+    texts: Annotated[
+        int, Dial("texts of the base model a prompt, for objective=distillation", 1, 64)
+    ] = 2
+
+    @property
+    def distils(self) -> bool:
+        """Whether the base model with the demonstrations in its prompt is the teacher."""
+        return self.objective == "distillation"
 
 
 @dataclass(frozen=True)

@@ -295,6 +295,7 @@ def test_an_adapter_is_softened_once(llama: Path) -> None:
 
 # Setting -> a changed value, settings it needs beside it to matter at all, and demonstrations.
 HELD = {"n": 4, "held_out": 1}
+DISTILS = ("warm_start.objective=distillation",)
 STOP_HELD = ("warm_start.stop=held-out", "warm_start.learning_rate=0", "warm_start.max_steps=5")
 LOOPS = ("sampling.top_k=1", "sampling.max_new_tokens=80", "sampling.length_factor=0")
 CHANGES: dict[str, tuple[Any, tuple[str, ...], dict[str, Any]]] = {
@@ -312,6 +313,9 @@ CHANGES: dict[str, tuple[Any, tuple[str, ...], dict[str, Any]]] = {
     ),
     "warm_start.patience": (2, STOP_HELD, HELD),
     "warm_start.train_on_prompt": (True, (), {}),
+    "warm_start.objective": ("distillation", (), {}),
+    "warm_start.new_prompts": (0, DISTILS, {}),
+    "warm_start.texts": (1, DISTILS, {}),
     "sampling.samples": (3, (), {}),
     "sampling.temperature": (0.5, (), {}),
     "sampling.top_p": (0.5, (), {}),

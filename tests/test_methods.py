@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from ditto_hub.demos.demonstrations import Demonstration, DemoSet
+from ditto_hub.demos.prompting import with_demonstrations
 from ditto_hub.errors import ConfigError, RunError
 from ditto_hub.evaluation.judges import Messages
 from ditto_hub.evaluation.methods import (
     DEFAULT_METHODS,
     METHODS,
     find_method,
-    with_demonstrations,
     with_instructions,
 )
 

@@ -301,8 +301,8 @@ def _with_demonstrations(desk: Desk, request: WriteRequest, token: Token | str) 
         return request
     if desk.kind != "run":
         raise ConfigError("api.few_shot_needs_run")
+    from ditto_hub.demos.prompting import with_demonstrations
     from ditto_hub.engine.base_model import context_length, load_format
-    from ditto_hub.evaluation.methods import with_demonstrations
 
     base = desk.weights or str(desk.base_model["id"])
     form = load_format(base, token)

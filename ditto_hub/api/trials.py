@@ -81,7 +81,7 @@ def suggest_tasks(run: Run, write: Write, count: int, seed: int = 0) -> list[str
     Returns:
         At most `count`, none of them a demonstration's; fewer, or none, where it cannot.
     """
-    from ditto_hub.evaluation.prompts import TRIES_A_PROMPT, new_requests, request_for_prompts
+    from ditto_hub.demos.prompting import TRIES_A_PROMPT, new_requests, request_for_prompts
 
     own = [demo.prompt[-1]["content"] for demo in run.demos()]
     samples = count * TRIES_A_PROMPT

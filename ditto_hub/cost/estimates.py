@@ -12,6 +12,7 @@ from typing import Any
 
 from ditto_hub.config import RunConfig
 from ditto_hub.cost.devices import DEVICES, PRICES, QUOTAS, Device, find_device
+from ditto_hub.demos.prompting import TRIES_A_PROMPT
 from ditto_hub.words import Message, Text, chained, told
 
 __all__ = [
@@ -198,8 +199,9 @@ def estimate(config: RunConfig, work: Workload, rates: Rates) -> Estimate:
         work: lengths of its texts.
         rates: of the device.
     """
-    row = work.prompt_tokens + work.completion_tokens
-    sft_rows = min(config.warm_start.batch_size, work.train)
+    row, start = work.prompt_tokens + work.completion_tokens, config.warm_start
+    taught = work.train + (work.train + start.new_prompts) * start.texts * start.distils
+    sft_rows = min(start.batch_size, taught)
     sft_step = sft_rows * row / rates.train_tokens_per_s + rates.overhead_s
     if work.held_out:
         sft_step += work.held_out * row / rates.score_tokens_per_s + rates.overhead_s / 3
@@ -213,14 +215,39 @@ def estimate(config: RunConfig, work: Workload, rates: Rates) -> Estimate:
     draws = config.update.rounds * sampling_seconds(config, work, rates, config.sampling.samples)
     scores = sampling_seconds(config, work, rates, config.selection.samples)
     seconds = {
-        "warm-start": config.warm_start.max_steps * sft_step,
+        "warm-start": start.max_steps * sft_step,
         "sampling": draws,
         "update": steps * update_step,
         "scoring": scores * (1 + config.selection.sft_long),
     }
+    if start.distils:
+        seconds = {"lessons": lesson_seconds(config, work, rates), **seconds}
     if config.selection.sft_long:
         seconds["sft-long"] = steps * sft_step
     return Estimate(seconds, rates.memory_bytes, rates.source, words=rates.device)
+
+
+def lesson_seconds(config: RunConfig, work: Workload, rates: Rates) -> float:
+    """Return the seconds in which the base model writes prompts and texts, and is read again.
+
+    Each text follows a prompt with all demonstrations in it.
+    """
+    start, row = config.warm_start, work.prompt_tokens + work.completion_tokens
+    texts = (work.train + start.new_prompts) * start.texts
+    drafts = TRIES_A_PROMPT * start.new_prompts
+    batches = -(-texts // config.sampling.batch_rows)
+    length = min(config.sampling.max_new_tokens, 1.5 * work.longest_completion)
+    steps = batches * length * _pace(config, rates, texts) + work.prompt_tokens * _pace(
+        config, rates, drafts
+    )
+    read = (texts + work.train) * (work.train + 1) * row + texts * work.train * row
+    return steps / rates.decode_steps_per_s + read / rates.score_tokens_per_s
+
+
+def _pace(config: RunConfig, rates: Rates, rows: int) -> float:
+    """Return how many times as long a decoding step takes as one of few rows."""
+    side_by_side = min(rows, config.sampling.batch_rows)
+    return max(1.0, side_by_side / rates.decode_rows) if rates.decode_rows else 1.0
 
 
 def unique_rows(config: RunConfig, work: Workload) -> float:
@@ -232,8 +259,7 @@ def sampling_seconds(config: RunConfig, work: Workload, rates: Rates, samples: i
     """Return the seconds to draw and score `samples` completions a demonstration once."""
     rows = (work.train + work.held_out) * samples
     batches = -(-rows // config.sampling.batch_rows)
-    side_by_side = min(rows, config.sampling.batch_rows)
-    pace = max(1.0, side_by_side / rates.decode_rows) if rates.decode_rows else 1.0
+    pace = _pace(config, rates, rows)
     length = min(config.sampling.max_new_tokens, 1.5 * work.longest_completion)
     decode = batches * length * pace / rates.decode_steps_per_s
     scored = 3 * rows * (work.prompt_tokens + work.completion_tokens) / rates.score_tokens_per_s

@@ -12,6 +12,7 @@ from ditto_hub.engine.protocol import Row
 
 DEMONSTRATION = -1
 ORIGINAL = -2
+LESSON = -3
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Rollout:
 
     Args:
         demo: index of the demonstration whose prompt it answers, held-out ones after the others.
-        round: t for a sample of pi_t, -1 for the demonstration, -2 for its unedited original.
+        round: t for a sample of pi_t, -1 for the demonstration, -2 for its unedited original, -3
+            for a text of the prompted base model.
         prompt_ids: token ids the completion follows.
         completion_ids: token ids as sampled, end-of-turn included where there is one.
         ended: whether it ends with an end of turn; False for one cut at the length cap.
@@ -55,6 +57,12 @@ class Rollout:
         known["prompt_ids"] = tuple(known["prompt_ids"])
         known["completion_ids"] = tuple(known["completion_ids"])
         return cls(**known)
+
+
+def planned_batches(demos: int, samples: int, rows: int) -> list[list[tuple[int, int]]]:
+    """Return batches of (demonstration, sample number), planned from the settings alone."""
+    every = [(demo, m) for demo in range(demos) for m in range(samples)]
+    return [every[i : i + rows] for i in range(0, len(every), rows)]
 
 
 def row_seed(*parts: object) -> int:

@@ -56,6 +56,8 @@ class Progress:
         step: steps or batches done in the stage under way.
         rows: demonstrations, originals, and all rollouts that may be compared.
         partial: rollouts of the sampling under way.
+        new_prompts: what the base model wrote for more of its texts (warm_start.objective).
+        lessons: those texts; `demo` counts on from the demonstrations into the new prompts.
         steps_by_kinds: "online,replay,..." -> update steps taken with those kinds present.
         base_loss: held-out loss before the first step, of the base model or the parent.
         best_loss: lowest held-out loss of the warm start so far, with the step it was at.
@@ -69,6 +71,8 @@ class Progress:
     step: int = 0
     rows: list[Rollout] = field(default_factory=list)
     partial: list[Rollout] = field(default_factory=list)
+    new_prompts: list[str] = field(default_factory=list)
+    lessons: list[Rollout] = field(default_factory=list)
     steps_by_kinds: dict[str, int] = field(default_factory=dict)
     base_loss: float | None = None
     best_loss: float | None = None
@@ -184,6 +188,22 @@ class Work:
         self.pending_optimizer = parts["optimizer"]
 
 
+def length_cap(work: Work) -> int:
+    """Return how many new tokens a completion may have: a multiple of the longest demonstration.
+
+    Never more than the base model has room for after the longest prompt.
+    """
+    sampling = work.config.sampling
+    longest = max(len(r.completion_ids) for r in work.demo_rows)
+    cap = sampling.max_new_tokens
+    if sampling.length_factor:
+        cap = min(cap, max(8, int(sampling.length_factor * longest)))
+    context = work.policy.format.context
+    if context:
+        cap = min(cap, context - max(len(r.prompt_ids) for r in work.demo_rows))
+    return max(1, cap)
+
+
 def _read_state(data: bytes) -> tuple[Progress, dict[str, Tensors]]:
     names = ("adapter", "pi_0", "reference", "best", "round_start", "optimizer")
     parts: dict[str, Tensors] = {name: {} for name in names}
@@ -196,8 +216,8 @@ def _read_state(data: bytes) -> tuple[Progress, dict[str, Tensors]]:
             part, _, key = name.partition("/")
             parts[part][key] = value
         progress = plain["progress"]
-        for key in ("rows", "partial"):
-            progress[key] = [Rollout.from_json(row) for row in progress[key]]
+        for key in ("rows", "partial", "lessons"):
+            progress[key] = [Rollout.from_json(row) for row in progress.get(key, [])]
         progress["stopped_early"] = text_from_json(progress["stopped_early"])
         return Progress(**progress), parts
     except (SafetensorError, ValueError, KeyError, TypeError) as error:

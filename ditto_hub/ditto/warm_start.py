@@ -2,7 +2,8 @@
 
 The paper stops "near loss 1.00", a number
 of one tokenizer, counted over prompt tokens; here the held-out demonstration's loss decides or,
-without one, the training loss per completion byte, which no tokenizer changes.
+without one, the training loss per completion byte, which no tokenizer changes. Where the objective
+is distillation it trains on the lessons of distillation.py, and the loss is their cross-entropy.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import math
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 
+from ditto_hub.ditto.distillation import lesson_rows
 from ditto_hub.ditto.losses import supervised
 from ditto_hub.ditto.optimizer import Stepper, epoch_batches, schedule
 from ditto_hub.ditto.rollout import Rollout, row_seed
 from ditto_hub.ditto.state import Checkpoint, Work
-from ditto_hub.engine.protocol import Engine
+from ditto_hub.engine.protocol import Engine, Row
 from ditto_hub.errors import RunError
 from ditto_hub.events import Event, StepTaken
 from ditto_hub.words import Message, Text
@@ -34,6 +36,7 @@ def warm_start(work: Work, t: int | None = None) -> Generator[Event | Checkpoint
     """
     settings, progress, policy = work.config.warm_start, work.progress, work.policy
     total, watch = settings.max_steps, watches_held_out(work)
+    lessons = lesson_rows(work) if settings.distils else []
     stepper = work.take_stepper(
         lambda: _stepper(work, settings.schedule, settings.warmup_ratio, total, "warm-start")
     )
@@ -44,7 +47,7 @@ def warm_start(work: Work, t: int | None = None) -> Generator[Event | Checkpoint
     reason = stop_reason(work)
     while progress.step < total and not reason:
         before = {} if watch else policy.snapshot()
-        event = _train_step(work, stepper, total)
+        event = _train_step(work, stepper, total, lessons)
         if event is None:
             if progress.step == 0:
                 raise RunError("ditto.first_loss_not_a_number")
@@ -88,7 +91,7 @@ def stop_reason(work: Work) -> Text:
         return Message("ditto.held_out_loss_stale", steps=stale)
     demos = work.demo_rows
     window = -(-len(demos) // min(settings.batch_size, len(demos)))
-    if settings.stop == "never" or len(progress.losses) < window:
+    if settings.stop == "never" or settings.distils or len(progress.losses) < window:
         return ""
     loss = sum(progress.losses[-window:]) / window
     if settings.stop_unit == "byte":
@@ -153,12 +156,15 @@ def _stepper(work: Work, shape: str, warmup_ratio: float, total: int, name: str)
     )
 
 
-def _train_step(work: Work, stepper: Stepper, total: int) -> StepTaken | None:
-    """Take one supervised step; None where its loss was no number."""
+def _train_step(
+    work: Work, stepper: Stepper, total: int, lessons: Sequence[Row] = ()
+) -> StepTaken | None:
+    """Take one supervised step, on the demonstrations or the lessons; None where it failed."""
     settings, progress = work.config.warm_start, work.progress
-    demos = work.demo_rows
-    chosen = epoch_batches(len(demos), settings.batch_size, progress.step, stepper.seed)
-    rows = [replace(demos[i].row, prompt_counts=settings.train_on_prompt) for i in chosen]
+    counts = settings.train_on_prompt
+    every = lessons or [replace(d.row, prompt_counts=counts) for d in work.demo_rows]
+    chosen = epoch_batches(len(every), settings.batch_size, progress.step, stepper.seed)
+    rows = [every[i] for i in chosen]
     tokens = sum(row.tokens for row in rows)
     result = stepper.step(rows, lambda scores: supervised(scores, tokens), dropout=True)
     if not result.sound:

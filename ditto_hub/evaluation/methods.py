@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ditto_hub.demos.demonstrations import Demonstration, Message
+from ditto_hub.demos.prompting import with_demonstrations
 from ditto_hub.errors import ConfigError
 from ditto_hub.evaluation.judges import Messages
 from ditto_hub.runs.folder import Run
@@ -188,27 +189,6 @@ def candidate_of(name: str, studio: Studio) -> str | None:
     return name if name in TRAINED or name.startswith("round-") else None
 
 
-def with_demonstrations(
-    prompt: Messages,
-    demonstrations: Sequence[Demonstration],
-    fits: Callable[[Messages], bool],
-) -> list[Message]:
-    """Put demonstrations before a prompt as turns of user and assistant.
-
-    They stand in their order; where not all fit, the last ones are left out, and always one of the
-    same prompt, whose text would be the answer. System turns of the prompt come first, those of the
-    demonstrations are left out.
-    """
-    system = [dict(turn) for turn in prompt if turn["role"] == "system"]
-    asked = [dict(turn) for turn in prompt if turn["role"] != "system"]
-    others = [d for d in demonstrations if d.prompt[-1]["content"] != asked[-1]["content"]]
-    for count in range(len(others), 0, -1):
-        shown = [turn for demo in others[:count] for turn in _turns(demo)]
-        if fits([*system, *shown, *asked]):
-            return [*system, *shown, *asked]
-    return [*system, *asked]
-
-
 def with_instructions(prompt: Messages, words: str) -> list[Message]:
     """Put instructions before the last user turn, in the turn itself: every template takes that."""
     last = {**prompt[-1], "content": f"{words}\n\n{prompt[-1]['content']}"}
@@ -225,11 +205,6 @@ def guide_request(
         if fits(request):
             return request
     return [{"role": "user", "content": GUIDE_REQUEST}]
-
-
-def _turns(demo: Demonstration) -> list[Message]:
-    asked = [dict(turn) for turn in demo.prompt if turn["role"] != "system"]
-    return [*asked, {"role": "assistant", "content": demo.completion}]
 
 
 def ditto_candidate(run: Run) -> str:

@@ -6,22 +6,15 @@ A prompt that stood among the demonstrations is kept and marked `seen`, and coun
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from ditto_hub.demos.demonstrations import Demonstration, as_messages
+from ditto_hub.demos.prompting import TRIES_A_PROMPT, folded, new_requests, request_for_prompts
 from ditto_hub.errors import ConfigError, DemoError
 from ditto_hub.evaluation.judges import Messages
 from ditto_hub.evaluation.methods import Studio
 from ditto_hub.runs.results import EvaluationPrompt
-
-NEW_PROMPT_REQUEST = (
-    "Below are requests that somebody made to a writing assistant. Write one more request of the"
-    " same kind, in the same manner, about something else. Answer with the request alone, on one"
-    " line."
-)
-TRIES_A_PROMPT = 4
 
 
 def read_prompts(path: Path) -> list[Messages]:
@@ -81,26 +74,6 @@ def write_prompts(studio: Studio, count: int, seed: int) -> list[str]:
     return new_requests(drawn, own)[:count]
 
 
-def request_for_prompts(own: Sequence[str]) -> list[dict[str, str]]:
-    """Return what asks a model for a prompt in the manner of somebody's own."""
-    listed = "\n".join(f"- {' '.join(text.split())}" for text in dict.fromkeys(own))
-    return [{"role": "user", "content": f"{NEW_PROMPT_REQUEST}\n\n{listed}"}]
-
-
-def new_requests(drawn: Sequence[str], own: Sequence[str]) -> list[str]:
-    """Take the one-line answers about as long as the demonstrations' prompts, none twice."""
-    lengths = [len(text) for text in own]
-    taken = {_fold(text) for text in own}
-    found = []
-    for text in drawn:
-        request = re.sub(r"^[-*\u2022\d.)\s]+", "", text.strip()).strip('" ')
-        fits = min(lengths) / 3 <= len(request) <= max(lengths) * 3
-        if fits and "\n" not in request and _fold(request) not in taken:
-            taken.add(_fold(request))
-            found.append(request)
-    return found
-
-
 def _read_line(line: str, path: Path, number: int) -> Messages:
     if not line.lstrip().startswith("{"):
         return as_messages(line.strip())
@@ -115,8 +88,4 @@ def _read_line(line: str, path: Path, number: int) -> Messages:
 
 
 def _key(messages: Messages) -> tuple[tuple[str, str], ...]:
-    return tuple((turn["role"], _fold(turn["content"])) for turn in messages)
-
-
-def _fold(text: str) -> str:
-    return " ".join(text.casefold().split())
+    return tuple((turn["role"], folded(turn["content"])) for turn in messages)

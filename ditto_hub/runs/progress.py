@@ -16,7 +16,7 @@ from ditto_hub.events import (
 )
 
 # What a stage that has not run yet is guessed from, until one of its name has.
-LIKE = {"scoring": "sampling", "sft-long": "warm-start"}
+LIKE = {"scoring": "sampling", "sft-long": "warm-start", "lessons": "sampling"}
 
 
 def plan_of(config: RunConfig, demonstrations: int) -> list[tuple[str, int | None, int]]:
@@ -30,7 +30,11 @@ def plan_of(config: RunConfig, demonstrations: int) -> list[tuple[str, int | Non
     draw = max(1, -(-demonstrations * config.sampling.samples // rows))
     score = max(1, -(-demonstrations * config.selection.samples // rows))
     rounds, steps = config.update.rounds, config.update.steps
-    stages: list[tuple[str, int | None, int]] = [("warm-start", None, config.warm_start.max_steps)]
+    start = config.warm_start
+    stages: list[tuple[str, int | None, int]] = [("warm-start", None, start.max_steps)]
+    if start.distils:
+        texts = (demonstrations + start.new_prompts) * start.texts
+        stages.insert(0, ("lessons", None, 1 + max(1, -(-texts // rows))))
     for t in range(rounds):
         stages += [("sampling", t, draw), ("update", t, steps)]
     stages.append(("scoring", rounds, score))

@@ -84,10 +84,15 @@ def halve_rows(run: Run) -> bool:
             place, batches = (event.stage, event.round), 0
         batches += isinstance(event, ev.BatchSampled)
     config = run.config
-    samples = {"sampling": config.sampling.samples, "scoring": config.selection.samples}
-    rows = len(run.demos()) * samples.get(place[0], 0)
-    rows = min(rows, config.sampling.batch_rows) // 2
-    if batches or not rows:
+    demos, start = len(run.demos()), config.warm_start
+    drawn = {
+        "sampling": demos * config.sampling.samples,
+        "scoring": demos * config.selection.samples,
+        "lessons": (demos + start.new_prompts) * start.texts,
+    }
+    rows = min(drawn.get(place[0], 0), config.sampling.batch_rows) // 2
+    batches -= place[0] == "lessons"  # whose first batch are the new prompts
+    if batches > 0 or not rows:
         return False
     with contextlib.suppress(RunBusyError), run.lock():
         run.record.config = config.with_value("sampling.batch_rows", rows).to_json()

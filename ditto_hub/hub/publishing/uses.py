@@ -78,7 +78,7 @@ def prompted(subject: CardSubject, demos: Sequence[Demonstration]) -> Use:
 
     They hold every word of the demonstrations: they are for whoever may read these.
     """
-    from ditto_hub.evaluation.methods import with_demonstrations
+    from ditto_hub.demos.prompting import with_demonstrations
 
     turns = with_demonstrations([{"role": "user", "content": ASKED}], demos, lambda _: True)
     rows = "".join(f"    {json.dumps(turn, ensure_ascii=False)},\n" for turn in turns)

@@ -1,0 +1,66 @@
+"""What a base model is asked with demonstrations in its prompt: to write so, or more prompts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from ditto_hub.demos.demonstrations import Demonstration, Message
+
+NEW_PROMPT_REQUEST = (
+    "Below are requests that somebody made to a writing assistant. Write one more request of the"
+    " same kind, in the same manner, about something else. Answer with the request alone, on one"
+    " line."
+)
+TRIES_A_PROMPT = 4
+
+
+def with_demonstrations(
+    prompt: Sequence[Mapping[str, str]],
+    demonstrations: Sequence[Demonstration],
+    fits: Callable[[list[Message]], bool],
+) -> list[Message]:
+    """Put demonstrations before a prompt as turns of user and assistant.
+
+    They stand in their order; where not all fit, the last ones are left out, and always one of the
+    same prompt, whose text would be the answer. System turns of the prompt come first, those of the
+    demonstrations are left out.
+    """
+    system = [dict(turn) for turn in prompt if turn["role"] == "system"]
+    asked = [dict(turn) for turn in prompt if turn["role"] != "system"]
+    others = [d for d in demonstrations if d.prompt[-1]["content"] != asked[-1]["content"]]
+    for count in range(len(others), 0, -1):
+        shown = [turn for demo in others[:count] for turn in _turns(demo)]
+        if fits([*system, *shown, *asked]):
+            return [*system, *shown, *asked]
+    return [*system, *asked]
+
+
+def request_for_prompts(own: Sequence[str]) -> list[dict[str, str]]:
+    """Return what asks a model for a prompt in the manner of somebody's own."""
+    listed = "\n".join(f"- {' '.join(text.split())}" for text in dict.fromkeys(own))
+    return [{"role": "user", "content": f"{NEW_PROMPT_REQUEST}\n\n{listed}"}]
+
+
+def new_requests(drawn: Sequence[str], own: Sequence[str]) -> list[str]:
+    """Take the one-line answers about as long as the demonstrations' prompts, none twice."""
+    lengths = [len(text) for text in own]
+    taken = {folded(text) for text in own}
+    found = []
+    for text in drawn:
+        request = re.sub(r"^[-*\u2022\d.)\s]+", "", text.strip()).strip('" ')
+        fits = min(lengths) / 3 <= len(request) <= max(lengths) * 3
+        if fits and "\n" not in request and folded(request) not in taken:
+            taken.add(folded(request))
+            found.append(request)
+    return found
+
+
+def folded(text: str) -> str:
+    """Return a text as it is compared: case and white space make no difference."""
+    return " ".join(text.casefold().split())
+
+
+def _turns(demo: Demonstration) -> list[Message]:
+    asked = [dict(turn) for turn in demo.prompt if turn["role"] != "system"]
+    return [*asked, {"role": "assistant", "content": demo.completion}]
