@@ -81,6 +81,9 @@ def _one_by_one() -> Iterator[Setting]:
     yield Setting("prompting-base", teachings=TAUGHT_C[1:])
     for name, teaching in (*TAUGHT_A, *TAUGHT_B):
         yield Setting(f"taught-{name}", teachings=((name, teaching),))
+    yield Setting("student", STUDENT)
+    yield Setting("student-gentle", (*STUDENT, "update.learning_rate=2e-5"))
+    yield Setting("student-plain", (*STUDENT, "update.sft_weight=0"))
     yield Setting("prompting-6", texts=6)
     yield Setting("texts-6", texts=6)
 
@@ -117,6 +120,14 @@ PAPER = (
     "update.beta=0.05",
     "update.sft_weight=0",
     "lora.targets=attention",
+)
+# DITTO's rounds from a warm start that is a student of the prompted base model.
+STUDENT = (
+    "warm_start.objective=distillation",
+    "warm_start.learning_rate=5e-4",
+    "warm_start.max_steps=60",
+    "warm_start.batch_size=8",
+    "warm_start.warmup_ratio=0",
 )
 LAST, LONG = "round-2", "sft-long"
 TAUGHT_A = (

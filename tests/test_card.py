@@ -383,3 +383,11 @@ def test_plot_marks_the_published_one() -> None:
 def test_one_candidate_is_no_plot() -> None:
     """There is no picture of a single candidate."""
     assert plot_candidates({"sft": {"scores": SCORES["sft"]}}, "sft") is None
+
+
+def test_a_card_says_whom_the_warm_start_learnt_from() -> None:
+    """Texts of the prompted base model are told of, with their numbers."""
+    settings = preset("fast", seed=7).with_value("warm_start.objective", "distillation")
+    told = render_card(a_subject(a_record(config=settings.to_json())))
+    assert "wrote 2 texts for each of their prompts and for up to\n   16 new ones" in told
+    assert "context distillation" not in render_card(a_subject())

@@ -74,9 +74,9 @@ class Results:
 def describe_candidate(candidate: str) -> str:
     """Say in words what an adapter is."""
     if candidate == "sft":
-        return "the supervised warm start, before any preference update"
+        return "the warm start, before any preference update"
     if candidate == "sft-long":
-        return "the supervised warm start continued, without preference updates"
+        return "the warm start continued on the demonstrations, without preference updates"
     if candidate in RIVALS:
         return f"{RIVALS[candidate]}, trained to compare DITTO with"
     return f"the policy after round {candidate.removeprefix('round-')} of DITTO"
