@@ -64,6 +64,8 @@ def test_lessons_come_before_the_warm_start(llama: Path) -> None:
     assert steps["lessons"] <= total_steps(config, "lessons", 4)
     rows = [json.loads(line) for line in trace.files["rollouts/lessons.jsonl"].splitlines()]
     asked = [d.prompt[-1]["content"] for d in tiny_demos(4)]
+    named = {row["demo"]: row["prompt"] for row in rows}
+    assert [named[name] for name in ("demo-1", "new-1", "new-2")] == [asked[0], *NEW]
     assert Counter(row["prompt"] for row in rows) == Counter(2 * [*asked, *NEW])
 
 

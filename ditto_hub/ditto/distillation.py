@@ -62,7 +62,7 @@ def write_lessons(work: Work) -> Steps:
         )
         yield work.checkpoint()
     progress.lessons, progress.partial = progress.partial, []
-    yield Artifact("rollouts/lessons.jsonl", _readable(prompts, progress.lessons))
+    yield Artifact("rollouts/lessons.jsonl", _readable(work, prompts))
     return ""
 
 
@@ -154,13 +154,16 @@ def _sampling(work: Work) -> Sampling:
     return replace(work.config.sampling, temperature=1.0, top_p=0.95, top_k=0)
 
 
-def _readable(prompts: Sequence[Sequence[Message]], rows: Sequence[Rollout]) -> bytes:
+def _readable(work: Work, prompts: Sequence[Sequence[Message]]) -> bytes:
+    """Return the texts as the rollouts are; new prompts have names of their own."""
+    names = [*(demo.id for demo in work.train), *(f"new-{n}" for n in range(1, len(prompts) + 1))]
     return to_jsonl_bytes(
         {
+            "demo": names[row.demo],
             "prompt": prompts[row.demo][-1]["content"],
             "token_ids": list(row.completion_ids),
             "text": row.text,
             "ended": row.ended,
         }
-        for row in rows
+        for row in work.progress.lessons
     )
