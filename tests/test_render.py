@@ -344,6 +344,20 @@ def test_findings_count(count: int, words: str) -> None:
     assert words in render.findings(Finding("advice", "good", ""), [], range(count), 9, "en")
 
 
+def test_what_holds_of_many_cards_is_said_once() -> None:
+    """Thirty findings of a kind are one line with their number; two are told one by one."""
+    each = [
+        Finding("warning", "over-long", f"demo-{n} is long.", (f"demo-{n}",)) for n in range(1, 31)
+    ]
+    good = Finding("advice", "good", "")
+    shown = render.findings(good, each, range(1, 31), 9, "en")
+    assert shown.count("<li") == 1
+    assert "Card 1 is long. The same holds of 29 more: 2, 3, 4" in shown
+    assert render.findings(good, each[:2], [1, 2], 9, "en").count("<li") == 2
+    assert "29 more" in render.findings(each[0], each, range(1, 31), 9, "en")
+    assert "<li" not in render.findings(each[0], each[:1], [1], 9, "en")
+
+
 def test_a_finding_names_the_card() -> None:
     """Empty cards are no demonstrations, so the second one may stand on the third card."""
     found = Finding("warning", "duplicate", "demo-1 and demo-2 are the same; it counts twice.")

@@ -37,6 +37,7 @@ function box(card, name, rows) {
     if (name === "prompt") tell(card);
     publish();
   });
+  area.addEventListener("paste", (event) => spread(event, card, name));
   const author = node("em", { className: "d-author", hidden: true });
   return node("label", { className: `d-card-${name}` },
     node("span", { textContent: words[name] }), author, area);
@@ -50,13 +51,21 @@ function tell(card) {
   author.hidden = !author.textContent;
 }
 
+// A button of a card; a second click of a double click is on another card, which has moved.
+function press(name, sign, act) {
+  const small = sign ? "d-small d-sign" : "d-small";
+  const made = node("button", { type: "button", className: small, textContent: sign || words[name] });
+  made.dataset.act = name;
+  if (sign) made.title = words[name];
+  made.addEventListener("click", (event) => { if (event.detail < 2) act(); });
+  return made;
+}
+
 function laidOut(card) {
-  const draft = node("button", { type: "button", className: "d-small", textContent: words.draft });
-  const remove = node("button", { type: "button", className: "d-small", textContent: words.remove });
-  // a second click of a double click is on another card, which has moved up
-  remove.addEventListener("click", (event) => { if (event.detail < 2) take(card); });
-  draft.addEventListener("click", () => ask(card));
-  const head = node("div", { className: "d-card-head" }, node("h3"), draft, remove);
+  const head = node("div", { className: "d-card-head" }, node("h3"),
+    press("up", "\u2191", () => move(card, -1)), press("down", "\u2193", () => move(card, 1)),
+    press("copy", "\u00d72", () => copy(card)),
+    press("draft", "", () => ask(card)), press("remove", "", () => take(card)));
   const change = node("div", { className: "d-change" });
   const whole = node("section", { className: "d-card" },
     head, box(card, "prompt", 2), box(card, "completion", 4), change);
@@ -73,16 +82,22 @@ function show() {
   cards.forEach((card, index) => {
     const one = place(card) || laidOut(card);
     if (host.children[index] !== one) host.insertBefore(one, host.children[index] || null);
-    const [draft, remove] = one.querySelectorAll("button");
     const number = index + 1;
+    const acts = {};
+    for (const act of one.querySelectorAll(".d-card-head button")) {
+      acts[act.dataset.act] = act;
+      act.id = `show-${act.dataset.act}-${number}`;
+      if (act.title) act.setAttribute("aria-label", `${act.title}: ${words.card} ${number}`);
+    }
+    acts.up.disabled = index === 0;
+    acts.down.disabled = index === cards.length - 1;
+    acts.copy.disabled = cards.length >= props.most;
+    acts.draft.disabled = drafting !== null;
     one.querySelector("h3").textContent = number;
     one.setAttribute("aria-label", `${words.card} ${number}`);
-    draft.id = `show-draft-${number}`;
-    remove.id = `show-remove-${number}`;
     one.querySelector(".d-card-prompt").id = `show-prompt-${number}`;
     one.querySelector(".d-card-completion").id = `show-completion-${number}`;
     one.querySelector(".d-change").id = `show-change-${number}`;
-    draft.disabled = drafting !== null;
     tell(card);
   });
   undo.hidden = before === null;
@@ -129,6 +144,44 @@ function add(some) {
 
 function take(card) {
   set(padded(cards.filter((one) => one !== card)), isEmpty(card) ? before : cards);
+}
+
+// Move a card by a place; the focus stays on the button that was pressed.
+function move(card, by) {
+  const from = cards.indexOf(card), to = from + by;
+  if (to < 0 || to >= cards.length) return;
+  const pressed = document.activeElement, next = [...cards];
+  next.splice(from, 1);
+  next.splice(to, 0, card);
+  set(next, before);
+  (pressed.disabled ? place(card).querySelector("h3 ~ button:enabled") : pressed).focus();
+}
+
+function copy(card) {
+  const next = [...cards];
+  next.splice(cards.indexOf(card) + 1, 0, made(card));
+  set(next, before);
+}
+
+// Several texts pasted into an empty box, with a line of dashes or two empty lines between them,
+// go on a card each: the first here, the others after it.
+function spread(event, card, name) {
+  const pasted = event.clipboardData?.getData("text/plain") || "";
+  const texts = pasted.replaceAll("\r\n", "\n")
+    .split(/\n[ \t]*-{3,}[ \t]*(?=\n|$)|\n(?:[ \t]*\n){2,}/)
+    .map((text) => text.trim()).filter(Boolean);
+  if (texts.length < 2 || card[name].trim()) return;
+  event.preventDefault();
+  if (cards.length - 1 + texts.length > props.most) return say(words.most.replace("{n}", props.most));
+  const cut = (text) => text.slice(0, props.longest);
+  const mine = cards.map((one) => ({ ...one }));
+  const others = texts.slice(1).map((text) => made({ ...blank(), [name]: cut(text) }));
+  const next = [...cards].filter((one) => one === card || !isEmpty(one));
+  next.splice(next.indexOf(card) + 1, 0, ...others);
+  card[name] = cut(texts[0]);
+  place(card).querySelector(`.d-card-${name} textarea`).value = card[name];
+  set(padded(next), mine);
+  say(words.found.replace("{n}", texts.length));
 }
 
 function replace(name) {

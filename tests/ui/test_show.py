@@ -82,6 +82,50 @@ def test_cards_need_no_server(app: App, visit: Callable[..., Page]) -> None:
     expect_cards(page, left)
 
 
+PASTE = """(area, text) => {
+  const clipboardData = new DataTransfer();
+  clipboardData.setData("text/plain", text);
+  const event = { clipboardData, bubbles: true, cancelable: true };
+  return area.dispatchEvent(new ClipboardEvent("paste", event));
+}"""
+
+
+def test_several_texts_pasted_at_once_get_a_card_each(app: App, visit: Callable[..., Page]) -> None:
+    """Between lines of dashes or wide gaps; one press takes it back; one text is pasted as ever."""
+    page = visit(app.url)
+    expect(page.locator("#show-checks")).to_contain_text("No demonstration yet")
+    box = page.locator("#show-completion-1 textarea")
+    assert box.evaluate(PASTE, "One text\n\nof two paragraphs, and a -- dash")
+    expect(box).to_have_value("")  # the browser would have put it there
+    assert not box.evaluate(PASTE, "Hi all,\n\nfirst!\r\n---\r\nSecond <b>\n\n\n\nשלום\n----")
+    expect(page.locator("#show-message")).to_have_text(re.compile("3 texts were found"))
+    expect_cards(page, [("", "Hi all,\n\nfirst!"), ("", "Second <b>"), ("", "שלום")])
+    expect(page.locator("#show-checks")).to_contain_text("3 demonstrations")
+    assert box.evaluate(PASTE, "a\n---\nb")  # the box is not empty: an ordinary paste
+    page.click("#show-undo")
+    expect_cards(page, [("", ""), ("", "")])
+
+
+def test_cards_are_moved_and_copied_by_keyboard(app: App, visit: Callable[..., Page]) -> None:
+    """The focus stays with the card that moves, and a copy stands after its original."""
+    page = visit(app.url)
+    expect(page.locator("#show-checks")).to_contain_text("No demonstration yet")
+    write_cards(page, TEXTS[:3])
+    page.focus("#show-up-3")
+    page.keyboard.press("Enter")
+    expect_cards(page, [TEXTS[0], TEXTS[2], TEXTS[1]])
+    page.keyboard.press("Enter")
+    expect_cards(page, [TEXTS[2], TEXTS[0], TEXTS[1]])
+    expect(page.locator("#show-down-1")).to_be_focused()
+    expect(page.locator("#show-up-1")).to_be_disabled()
+    page.focus("#show-copy-2")
+    page.keyboard.press("Space")
+    expect_cards(page, [TEXTS[2], TEXTS[0], TEXTS[0], TEXTS[1]])
+    page.fill("#show-completion-3 textarea", "Changed")
+    expect_cards(page, [TEXTS[2], TEXTS[0], (TEXTS[0][0], "Changed"), TEXTS[1]])
+    expect(page.locator("#show-checks")).to_contain_text("4 demonstrations")
+
+
 def test_a_press_is_answered_before_the_server_does(app: App, visit: Callable[..., Page]) -> None:
     """A button that starts something is switched off at once, and on again with the answer."""
     page = visit(app.url)

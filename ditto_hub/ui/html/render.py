@@ -17,6 +17,7 @@ from ditto_hub.ui.html.story import Story
 from ditto_hub.words import Message, known, say, told
 
 COMPARED_PAIRS = 20_000  # of words or of lines: some 140 of each, a tenth of a second at worst
+SAME = 2  # findings of a kind that are still told one by one
 DEMO_ID = re.compile(r"\bdemo-(\d+)\b")
 
 
@@ -40,6 +41,8 @@ def findings(
 ) -> str:
     """Say how many demonstrations there are, what would help most, and the rest.
 
+    What holds of many demonstrations is said of the first, with the numbers of the others.
+
     Args:
         cards: number of the card on which each demonstration stands.
     """
@@ -60,12 +63,36 @@ def findings(
     else:
         most = escape(say("check.most", locale))
         head += f'<p class="d-most d-{first.level}"><b>{most}</b> {words(first)}</p>'
-    rows = "".join(
-        f'<li class="d-{f.level}"><b>{escape(say(f"check.{f.level}", locale))}:</b> {words(f)}</li>'
-        for f in found
-        if f.said != first.said
-    )
+    rows = ""
+    for same in _alike(found):
+        others = [of for f in same[1:] for of in _cards_of(f, cards)]
+        if same[0].said == first.said and not others:
+            continue
+        level = escape(say(f"check.{same[0].level}", locale))
+        rows += f'<li class="d-{same[0].level}"><b>{level}:</b> {words(same[0])}'
+        if others:
+            numbers = ", ".join(map(str, sorted(set(others))))
+            rows += f" {escape(say('check.same', locale, n=len(same) - 1, cards=numbers))}"
+        rows += "</li>"
     return f'{head}<ul class="d-findings">{rows}</ul>' if rows else head
+
+
+def _alike(found: Sequence[Finding]) -> list[list[Finding]]:
+    """Put findings of one code that name demonstrations together, where there are many."""
+    groups: dict[str, list[Finding]] = {}
+    for finding in found:
+        groups.setdefault(finding.code if finding.ids else str(id(finding)), []).append(finding)
+    return [
+        part
+        for group in groups.values()
+        for part in ([group] if len(group) > SAME else [[finding] for finding in group])
+    ]
+
+
+def _cards_of(finding: Finding, cards: Sequence[int]) -> list[int]:
+    """Return the number of the last card that a finding names."""
+    numbers = [int(n) for n in DEMO_ID.findall(" ".join(finding.ids))]
+    return [cards[n - 1] for n in numbers[-1:]]
 
 
 def difference(before: str, after: str) -> str:
