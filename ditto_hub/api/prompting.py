@@ -62,7 +62,7 @@ def with_prompts(
     Raises:
         DemoError, BaseModelError, ChatTemplateError, LeaseError: as the words say.
     """
-    missing = [d for d in demos if lacks_prompt(d)]
+    missing = [d for d in demos if d.lacks_prompt]
     require_texts(missing, base_model)
     base_model = choose_smollm2(base_model)
     profile = profile or load_profile("own")
@@ -78,11 +78,6 @@ def prompts_lease_s(count: int) -> int:
     from ditto_hub.backends.zerogpu.broker import prompts_s
 
     return round(prompts_s(count))
-
-
-def lacks_prompt(demo: Demonstration) -> bool:
-    """Tell whether a demonstration is a text without a prompt."""
-    return bool(demo.completion.strip()) and not demo.prompt_text.strip()
 
 
 def require_texts(missing: Sequence[Demonstration], base_model: str) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import urlparse
 
 from ditto_hub import api
 from ditto_hub.api import base_models
-from ditto_hub.api.estimating import estimate_here, estimate_run
+from ditto_hub.api.estimating import estimate_here, estimate_run, with_stand_ins
 from ditto_hub.config import RunConfig
 from ditto_hub.cost.admission import require_base as require_base
 from ditto_hub.cost.estimates import Estimate
@@ -57,6 +57,8 @@ def estimate(
     device = flavor or profile.hardware
     if device is None:
         return estimate_here(demos, base_model, config, loaded=warm.is_set(), token=token)
+    if flavor:  # missing prompts are written here, before the job
+        demos, _ = with_stand_ins(demos)
     return estimate_run(demos, base_model, config, device, token=token)
 
 
