@@ -195,7 +195,7 @@ def test_prompts_that_are_missing_are_estimated() -> None:
     own = load_profile("own")
     here = estimate(bare(), "smollm2", None, "", own, NOBODY)
     on_job = estimate(bare(), "smollm2", None, "l4x1", own, NOBODY)
-    assert list(here.seconds)[0] == "prompts"
+    assert next(iter(here.seconds)) == "prompts"
     assert here.prompts_seconds > 0
     assert on_job.prompts_seconds == 0
     assert "writes the missing prompts" in estimate_words(here, own, "en")

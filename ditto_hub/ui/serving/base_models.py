@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from urllib.parse import urlparse
@@ -149,14 +149,18 @@ def write(
         release_memory()
 
 
-def with_prompts(
+def stream_prompts(
     demos: DemoSet, base_model: str, profile: Profile, owner: str, token: Token | str
-) -> DemoSet:
+) -> Generator[api.PromptWritten, None, DemoSet]:
     """Write the prompts that demonstrations lack once the libraries are there, and leave no model
-    in memory; see `api.with_prompts`."""
+    in memory; see `api.stream_prompts`."""
     wait_for_libraries()
     try:
-        return api.with_prompts(demos, base_model, profile=profile, visitor=owner, token=token)
+        return (
+            yield from api.stream_prompts(
+                demos, base_model, profile=profile, visitor=owner, token=token
+            )
+        )
     finally:
         release_memory()
 
