@@ -197,6 +197,17 @@ def test_the_command_says_each_prompt_with_what_went_wrong(
     assert sum("demo-2: the text is long" in line for line in lines) == 1
 
 
+def test_texts_alone_are_checked_too(tmp_path: Path) -> None:
+    """`check --texts-alone` looks at texts as at demonstrations whose prompts are still missing."""
+    file = tmp_path / "texts.txt"
+    file.write_text(f"{ROOF}\n---\nCall me on +44 20 7946 0958.")
+    result = CliRunner().invoke(main, ["check", str(file), "--texts-alone"])
+    assert result.stdout.startswith("2 texts.\n")
+    assert "phone" in result.stdout
+    assert "empty prompt" not in result.stdout
+    assert result.exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("texts", "told"), [([], "No text lacks a prompt"), ([ROOF] * 51, "51 texts lack a prompt")]
 )

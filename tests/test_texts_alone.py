@@ -104,6 +104,12 @@ def test_texts_alone_need_the_wish(tmp_path: Path, name: str, content: str, load
     ]  # fmt: skip
 
 
+def test_a_list_of_strings_has_nothing_else(tmp_path: Path) -> None:
+    """What is no text among texts is told with its line."""
+    with pytest.raises(DemoError, match="line 3: a dict where a text belongs"):
+        load_texts([put(tmp_path, "a.json", '["x",\n\n{"text": "y"}]')])
+
+
 def test_a_column_that_cannot_be_told_is_asked_for(tmp_path: Path) -> None:
     """Of several columns without a known name none is guessed; one can be named."""
     file = put(tmp_path, "a.csv", "one,two\nA,B\n")

@@ -58,7 +58,13 @@ def pick(
     if len(files) > 1 and not texts_alone:
         raise click.UsageError("several files are read with --texts-alone only")
     if texts_alone and output is not None:
-        save_demos(read_texts(files, base_model, choice, seed), output)
+        written = read_texts(files, base_model, choice, seed)
+        save_demos(written, output)
+        click.echo(
+            f"{len(written)} demonstrations in {output}. Their prompts are not yours: read and edit"
+            " them there, then train on it.",
+            err=True,
+        )
         return
     if output is None:
         for file in files:
@@ -101,9 +107,6 @@ def read_texts(
     for line in map(told, demos.notices):
         if line not in said:
             click.echo(line, err=True)
-    click.echo(
-        f"{len(demos)} demonstrations; their prompts are not yours: read and edit them.", err=True
-    )
     return demos
 
 
