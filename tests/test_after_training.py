@@ -208,8 +208,9 @@ def test_the_same_adapter_makes_the_same_zip(run: Run) -> None:
 def test_a_preview_is_the_card_that_would_be_published(run: Run) -> None:
     """Front matter and text of the repo that was named, with the consents that were given."""
     found = api.preview(
-        run, "ann/voice", PublishOptions(base_model_id="base/tiny", include_demos=True)
-    )
+        run, "ann/voice", PublishOptions(base_model_id="base/tiny", include_demos=True),
+        token=NOBODY,
+    )  # fmt: skip
     assert "base_model: base/tiny" in found.front
     assert found.body.lstrip().startswith("# voice")
     assert "demonstrations.jsonl" in dict(found.files)

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from ditto_hub import RunConfig, prompts_for, train
-from ditto_hub.api.prompting import with_prompts
+from ditto_hub.api.prompting import stream_prompts, with_prompts
 from ditto_hub.backends import backtranslation
 from ditto_hub.backends.backtranslation import (
     PromptRequest,
@@ -19,6 +20,7 @@ from ditto_hub.backends.backtranslation import (
     tidy,
     write_prompts,
 )
+from ditto_hub.cli import main
 from ditto_hub.config import Lora
 from ditto_hub.demos.demonstrations import Demonstration, DemoSet
 from ditto_hub.demos.importers import load_demos
@@ -162,8 +164,48 @@ def test_what_is_there_stays(tiny: Callable[[str], Path]) -> None:
     found = with_prompts(demos, str(tiny("qwen3")), token=NOBODY)
     assert [demo.prompt_by for demo in found] == ["user", "text", "user", "text"]
     said = [str(notice) for notice in found.notices]
-    assert said[0] == "empty: empty, so no prompt was written."
-    assert said[1].startswith("long: long. The prompt was written from the first 2,000")
+    assert said[0].startswith("bare: the base model wrote no usable prompt")
+    assert said[1] == "empty: the text is empty, so no prompt was written."
+    assert said[2].startswith("long: the text is long. Its prompt was written from the first 2,000")
+    assert said[3].startswith("long: the base model wrote no usable prompt")
+
+
+@pytest.mark.usefixtures("babbling")
+def test_each_prompt_is_said_when_it_is_written(tiny: Callable[[str], Path]) -> None:
+    """A step a text: how many of how many, the demonstration, and what went wrong with it."""
+    demos = DemoSet.from_pairs([("", ROOF), ("Mine.", "A text."), ("", ROOF * 40)])
+    steps = list(stream_prompts(demos, str(tiny("qwen3")), token=NOBODY))
+    assert [(s.done, s.count, s.demo.id) for s in steps] == [(1, 2, "demo-1"), (2, 2, "demo-3")]
+    assert [[n.code for n in s.notices] for s in steps] == [
+        ["prompts.plain"], ["prompts.long", "prompts.plain"],
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("babbling")
+def test_the_command_says_each_prompt_with_what_went_wrong(
+    tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """`pick --texts-alone` prints how far it is, a line a text, and its reason under it, once."""
+    file = tmp_path / "texts.txt"
+    file.write_text(f"{ROOF}\n---\n{ROOF * 40}")
+    words = ["pick", str(file), "--texts-alone", "--base-model", str(tiny("qwen3"))]
+    result = CliRunner().invoke(main, [*words, "--output", str(tmp_path / "demos.jsonl")])
+    assert result.exit_code == 0
+    lines = result.stderr.splitlines()
+    first = next(n for n, line in enumerate(lines) if line.startswith("1/2 demo-1: "))
+    assert lines[first + 1].startswith("    demo-1: the base model wrote no usable prompt (")
+    assert sum("demo-2: the text is long" in line for line in lines) == 1
+
+
+def test_texts_alone_are_checked_too(tmp_path: Path) -> None:
+    """`check --texts-alone` looks at texts as at demonstrations whose prompts are still missing."""
+    file = tmp_path / "texts.txt"
+    file.write_text(f"{ROOF}\n---\nCall me on +44 20 7946 0958.")
+    result = CliRunner().invoke(main, ["check", str(file), "--texts-alone"])
+    assert result.stdout.startswith("2 texts.\n")
+    assert "phone" in result.stdout
+    assert "empty prompt" not in result.stdout
+    assert result.exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,11 @@ from ditto_hub.api.publishing import PublishOptions, write_card
 from ditto_hub.cli import main
 from ditto_hub.events import Noticed, RunFinished
 from ditto_hub.hub.publishing import plot
+from ditto_hub.hub.publishing.packing import CardPreview
 from ditto_hub.runs.folder import Run
+from ditto_hub.tokens import NOBODY
+from ditto_hub.ui.html.receipts import card_text
+from ditto_hub.ui.html.side_by_side import data_url
 
 CARD = "adapter/README.md"
 TINY = [
@@ -51,11 +55,11 @@ def test_a_pocket_card_names_no_repo_that_is_not_there(run: Run) -> None:  # noq
     """Before it is published, the embedded model has no repo; a card with an owner names theirs."""
     run.record.base_model = {"id": "pocket", "revision": None}
     run.save_record()
-    found = api.preview(run, "my-voice", PublishOptions())
+    found = api.preview(run, "my-voice", PublishOptions(), token=NOBODY)
     assert "base_model" not in found.front
     assert "huggingface.co/your-name" not in found.body
     assert 'from_pretrained("base-model")' in found.body
-    found = api.preview(run, "alice/my-voice", PublishOptions())
+    found = api.preview(run, "alice/my-voice", PublishOptions(), token=NOBODY)
     assert "base_model: alice/ditto-pocket" in found.front
 
 
@@ -159,3 +163,13 @@ def test_comparison_that_fails_ends_no_run(
     )
     assert result.exit_code == 0, result.output
     assert f"ditto-hub evaluate {out}" in result.output
+
+
+def test_each_picture_of_a_card_is_shown_as_itself() -> None:
+    """A preview has no files to point to: each picture is put in, a strange one is left alone."""
+    body = "![a, b](one.png)\n![c](evaluation-a%20b.png)\n![d](https://a.b/c.png)\n"
+    pictures = {"one.png": b"1", "evaluation-a b.png": b"2"}
+    found, rest = card_text(CardPreview("", body, pictures, (), ()))
+    assert found.split("\n")[:2] == [f"![a, b]({data_url(b'1')})", f"![c]({data_url(b'2')})"]
+    assert "(https://a.b/c.png)" in found
+    assert rest == ""

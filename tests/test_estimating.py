@@ -18,12 +18,16 @@ from ditto_hub.cli import main
 from ditto_hub.config import RunConfig, preset
 from ditto_hub.cost.devices import DEVICES, PRICES
 from ditto_hub.cost.job_price import SETUP_S
+from ditto_hub.cost.profiles import load_profile
 from ditto_hub.cost.shapes import SHAPES
+from ditto_hub.demos.demonstrations import DemoSet
 from ditto_hub.errors import BaseModelError, ConfigError, MemoryShortError
 from ditto_hub.hub.bounds import Timeouts, bound_time
 from ditto_hub.hub.prices import live_prices
 from ditto_hub.runs.folder import Run
 from ditto_hub.tokens import NOBODY
+from ditto_hub.ui.html.estimates import estimate_words
+from ditto_hub.ui.serving.base_models import estimate
 
 MISTRAL = "mistralai/Mistral-7B-Instruct-v0.2"
 QUICK = (
@@ -47,7 +51,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
-def estimate(*words: str) -> Result:
+def told(*words: str) -> Result:
     """Run `ditto-hub estimate`."""
     return CliRunner().invoke(main, ["estimate", "example:harbor", *words])
 
@@ -63,7 +67,7 @@ def quick() -> RunConfig:
 @pytest.mark.usefixtures("offline")
 def test_every_device_has_its_row_offline() -> None:
     """7 B at the paper's settings, no network: a row a device, dated prices, the quota."""
-    found = estimate("--base-model", MISTRAL, "--preset", "paper")
+    found = told("--base-model", MISTRAL, "--preset", "paper")
     assert found.exit_code == 0, found.output
     rows = {line.split()[0] for line in found.output.splitlines() if line.strip()}
     assert set(DEVICES) <= rows
@@ -75,7 +79,7 @@ def test_every_device_has_its_row_offline() -> None:
 @pytest.mark.usefixtures("offline")
 def test_one_device_is_told_by_stage() -> None:
     """`--device NAME` tells stages, memory, price and what would fit better."""
-    found = estimate("--base-model", MISTRAL, "--preset", "paper", "--device", "a10g-small")
+    found = told("--base-model", MISTRAL, "--preset", "paper", "--device", "a10g-small")
     assert found.exit_code == 0, found.output
     for words in ("warm-start", "sampling", "in all", "GiB", "USD", "base.quantize=4bit"):
         assert words in found.output
@@ -83,7 +87,7 @@ def test_one_device_is_told_by_stage() -> None:
 
 def test_an_unknown_device_is_refused() -> None:
     """An unknown flavor exits with 1 and names those there are."""
-    found = estimate("--device", "b200")
+    found = told("--device", "b200")
     assert found.exit_code == 1
     assert "h200" in found.output
 
@@ -170,3 +174,50 @@ def test_jobs_are_offered_cheapest_first() -> None:
     assert not names & {"cpu-basic", "t4-small", "zero-a10g"}
     assert all(offer.seconds > SETUP_S for offer in found)
     assert job_offers(demos, "/nowhere", preset("fast"), token=NOBODY) == []
+
+
+# ---- texts without prompts ---------------------------------------------------------------------
+
+TEXTS = [
+    f"Note {n}. The bus was late again, so I walked, and it rained on my shoes." for n in "abcd"
+]
+
+
+def bare() -> DemoSet:
+    """Return four demonstrations, two of which lack their prompts."""
+    return DemoSet.from_pairs(
+        (f"Write {n}." if n > 1 else "", text) for n, text in enumerate(TEXTS)
+    )
+
+
+def test_prompts_that_are_missing_are_estimated() -> None:
+    """They are counted where they are written: on this machine or a lease, not on a job."""
+    own = load_profile("own")
+    here = estimate(bare(), "smollm2", None, "", own, NOBODY)
+    on_job = estimate(bare(), "smollm2", None, "l4x1", own, NOBODY)
+    assert next(iter(here.seconds)) == "prompts"
+    assert here.prompts_seconds > 0
+    assert on_job.prompts_seconds == 0
+    assert "writes the missing prompts" in estimate_words(here, own, "en")
+    assert "missing prompts" not in estimate_words(on_job, own, "en")
+
+
+def test_a_lease_that_writes_prompts_is_said() -> None:
+    """On ZeroGPU it is one more lease, and its seconds of the quota are told."""
+    zero = load_profile("zerogpu")
+    found = estimate(bare(), "smollm2", None, "", zero, NOBODY)
+    assert found.budget is not None
+    said = estimate_words(found, zero, "en")
+    assert f"<dd>{found.budget.leases + 1}</dd>" in said
+    assert f"takes another {round(found.budget.prompts)} s" in said
+
+
+@pytest.mark.parametrize("device", ["zero-a10g", "all"])
+def test_texts_alone_are_estimated_on_the_command_line(tmp_path: Path, device: str) -> None:
+    """`estimate --texts-alone` reads texts and counts the prompts."""
+    file = tmp_path / "texts.txt"
+    file.write_text("\n---\n".join(TEXTS))
+    words = ("estimate", str(file), "--texts-alone", "--base-model", "smollm2", "--device", device)
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0
+    assert "prompts " in result.stdout

@@ -129,7 +129,7 @@ GOOD = lines(ROWS[:1])
         (GOOD + "\n{'prompt': 1}", r"line 2, column 2: not valid JSON"),
         ('[\n{"prompt": "a"\n"completion"}]', r"line 3, column 1: not valid JSON"),
         (GOOD + "\n[1]", "line 2: a list where a row belongs"),
-        ('[\n\n"x"]', "line 3: a str where a row belongs"),
+        ('[{"prompt": "P", "completion": "C"},\n"x"]', "line 2: a str where a row belongs"),
         ("[" * 100_000, "JSON"),
         ('{"prompt": ' + "9" * 5000 + "}", "number too long"),
         (GOOD + '\n{"author": "x", "text": "y"}', r"line 2: A row with the keys author, text"),

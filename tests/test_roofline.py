@@ -8,7 +8,7 @@ import pytest
 
 from ditto_hub.config import RunConfig, preset
 from ditto_hub.cost.devices import DEVICES, GB, PRICES, QUOTAS, find_device
-from ditto_hub.cost.estimates import Workload, compare_used, refine
+from ditto_hub.cost.estimates import Workload, compare_used, prompt_seconds, refine
 from ditto_hub.cost.quota import (
     Use,
     budget,
@@ -230,6 +230,19 @@ def test_the_sum_of_a_day_by_hand() -> None:
     assert found.leases == 8
     assert found.training == pytest.approx(100 + 8 * found.start_s)
     assert found.total == found.training
+
+
+def test_missing_prompts_are_a_lease_of_their_own() -> None:
+    """They cost its start and their writing, are in the sum, and make training no longer."""
+    some = job(QWEN, "fast", replace(NOTE, unwritten=5), "zero-a10g")
+    found, plain = estimate_leased(some), estimate_leased(replace(some, work=NOTE))
+    assert found.budget is not None
+    assert plain.budget is not None
+    assert plain.budget.prompts == 0
+    assert found.prompts_seconds == pytest.approx(5 * prompt_seconds(NOTE, rates(some)))
+    assert found.budget.prompts == pytest.approx(found.budget.start_s + found.prompts_seconds)
+    assert found.budget.total == pytest.approx(plain.budget.total + found.budget.prompts)
+    assert found.budget.training == plain.budget.training
 
 
 def test_fast_is_made_for_a_free_account() -> None:

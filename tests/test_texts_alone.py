@@ -65,6 +65,15 @@ def put(folder: Path, name: str, text: str) -> Path:
         ("a.csv", "post\nOne.\nTwo.\n", ["One.", "Two."]),
         ("a.jsonl", '{"text": "One."}\n{"text": "Two.", "n": 2}', ["One.", "Two."]),
         ("a.jsonl", '{"prompt": "P", "completion": "One."}', ["One."]),
+        ("a.json", '["One.", "Two."]', ["One.", "Two."]),
+        (
+            "a.json",
+            '[\n  "One.\\n---\\nStill.",\n  " ",\n  "Two."\n]\n',
+            ["One.\n---\nStill.", "Two."],
+        ),
+        ("a.jsonl", '"One."\n"Two: \\"a\\", b"\n', ["One.", 'Two: "a", b']),
+        ("a.jsonl", '["One.", "Two."]\n["Three."]\n', ["One.", "Two.", "Three."]),
+        ("a.txt", '"One."\n---\n"Two."', ['"One."', '"Two."']),
         ("a.mbox", LETTER, ["It leaks again."]),
         ("a.eml", LETTER.partition("\n")[2], ["It leaks again."]),
     ],
@@ -81,15 +90,24 @@ def test_several_files_are_a_text_each(tmp_path: Path) -> None:
     assert [demo.id for demo in load_texts(files)] == ["demo-1", "demo-2"]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.txt", "One.\n---\nTwo."), ("a.json", '["One.", "Two."]')]
+)
 @pytest.mark.parametrize("load", [load_demos, lambda file: load_demos(file, Choice(rows=(1,)))])
-def test_plain_text_needs_the_wish(tmp_path: Path, load: object) -> None:
-    """Where nobody asked for texts alone, plain text is refused in words; it is previewed."""
-    file = put(tmp_path, "a.txt", "One.\n---\nTwo.")
+def test_texts_alone_need_the_wish(tmp_path: Path, name: str, content: str, load: object) -> None:
+    """Where nobody asked for texts alone, texts are refused in words; they are previewed."""
+    file = put(tmp_path, name, content)
     with pytest.raises(DemoError, match=r"2 in all.*--texts-alone"):
         load(file)  # type: ignore[operator]
     assert [(row.prompt_text, row.completion) for row in preview(file).rows] == [
         ("", "One."), ("", "Two."),
     ]  # fmt: skip
+
+
+def test_a_list_of_strings_has_nothing_else(tmp_path: Path) -> None:
+    """What is no text among texts is told with its line."""
+    with pytest.raises(DemoError, match="line 3: a dict where a text belongs"):
+        load_texts([put(tmp_path, "a.json", '["x",\n\n{"text": "y"}]')])
 
 
 def test_a_column_that_cannot_be_told_is_asked_for(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from ditto_hub.demos.demonstrations import DemoSet
 from ditto_hub.hub.publishing.options import PublishOptions
 from ditto_hub.hub.publishing.packing import preview_card
 from ditto_hub.hub.publishing.uses import prompted, uses
+from ditto_hub.tokens import NOBODY
 
 Tiny = Callable[[str], Path]
 
@@ -85,7 +86,7 @@ def test_the_lines_with_demonstrations_run(tiny: Tiny, capsys: pytest.CaptureFix
 def test_no_demonstration_is_in_the_other_lines(tiny: Tiny, tmp_path: Path) -> None:
     """Only the lines that show the demonstrations hold any of their words."""
     run = make_run(tmp_path / "run", tiny("llama3"), {"id": "acme/Llama-tiny", "revision": None})
-    found = preview_card(run, "alice/my-voice", PublishOptions())
+    found = preview_card(run, "alice/my-voice", PublishOptions(), NOBODY)
     assert {use.name: SECRET in use.code for use in found.uses} == {
         "peft": False, "vllm": False, "tgi": False, "prompt": True,
     }  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from hub_server import Fault, Hub
 from publish_fixtures import base_folder, hub, made, quick, run, server, token
-from publishing import ADAPTER, README, RECORD, repo_files, send, whole_versions
+from publishing import ADAPTER, README, RECORD, on_pocket, repo_files, send, whole_versions
 from run_folders import SECRET
 from test_card import an_evaluation
 
@@ -20,9 +20,13 @@ from ditto_hub.api.creation import join_demos
 from ditto_hub.demos.demonstrations import DemoSet
 from ditto_hub.errors import HubError
 from ditto_hub.hub.publishing.lineage import describe, figures, read_earlier
+from ditto_hub.hub.publishing.options import PublishOptions
+from ditto_hub.hub.publishing.packing import preview_card
 from ditto_hub.runs.folder import Run
 from ditto_hub.runs.results import save
 from ditto_hub.runs.storage import to_jsonl_bytes
+from ditto_hub.tokens import NOBODY, Token
+from ditto_hub.words import told
 
 __all__ = ["base_folder", "hub", "made", "quick", "run", "server", "token"]
 pytestmark = [
@@ -236,3 +240,52 @@ def test_figures_are_the_published_candidates() -> None:
     assert figures([row], "round-1") == {}
     assert figures([{**row, "prompts_independent": False}], "round-2") == {}
     assert read_earlier({"repo_id": "a/b", "commit": "c", "version": 0}) is None
+
+
+# ---- ahead of a publication --------------------------------------------------------------------
+
+
+def foreseen(run: Run, hub: Hub, token: str | Token, repo: str = ADAPTER, **options: Any) -> str:
+    """Return the card that a preview shows, as one text."""
+    chosen = PublishOptions(endpoint=hub.endpoint, **options)
+    found = preview_card(run, repo, chosen, token)
+    return f"---\n{found.front}---\n{found.body}"
+
+
+@pytest.mark.parametrize("pocket", [False, True])
+@pytest.mark.parametrize("options", [{}, {"replaces": ADAPTER}])
+def test_a_preview_is_the_card_of_the_next_version(
+    run: Run, later: Run, hub: Hub, token: str, options: dict[str, str], pocket: bool
+) -> None:
+    """Preview and dry run of a later version have the very card that is published."""
+    if pocket:
+        run, later = on_pocket(run), on_pocket(later)
+    repo = NEW if options else ADAPTER
+    send(run, hub, token)
+    there = [commit.oid for commit in hub.state.repos["model", ADAPTER].commits]
+    card = foreseen(later, hub, token, repo.split("/")[1], **options)
+    receipt = send(later, hub, token, repo, dry_run=later.folder / "publish", **options)
+    assert [commit.oid for commit in hub.state.repos["model", ADAPTER].commits] == there
+    send(later, hub, token, repo, **options)
+    published = repo_files(hub, repo)[README].decode()
+    assert "## What changed" in published
+    assert card == published
+    assert receipt.card == published
+
+
+@pytest.mark.parametrize(("token_of", "said"), [("nobody", "was not asked"), ("mallory", "alice")])
+def test_a_preview_says_what_it_could_not_see(
+    run: Run, later: Run, hub: Hub, token: str, token_of: str, said: str
+) -> None:
+    """Without a token, or where publishing would be refused, a notice says so beside the card."""
+    send(run, hub, token)
+    key = hub.add_user("mallory") if token_of == "mallory" else NOBODY
+    found = preview_card(later, ADAPTER, PublishOptions(endpoint=hub.endpoint), key)
+    assert "## What changed" not in found.body
+    assert said in str(told(found.notices[-1]))
+
+
+def test_a_first_preview_without_a_token_says_nothing(run: Run, hub: Hub) -> None:
+    """Nothing is asked and nothing is missing."""
+    found = preview_card(run, ADAPTER, PublishOptions(endpoint=hub.endpoint), NOBODY)
+    assert (found.notices, hub.requests) == ((), [])

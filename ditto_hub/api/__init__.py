@@ -46,12 +46,19 @@ from ditto_hub.api.keeping import (
 )
 from ditto_hub.api.leasing import prepare, standing, work, write
 from ditto_hub.api.preferences import preferences, preferences_bytes
-from ditto_hub.api.prompting import prompts_for, prompts_lease_s, with_prompts
+from ditto_hub.api.prompting import (
+    PromptWritten,
+    prompts_for,
+    prompts_lease_s,
+    stream_prompts,
+    with_prompts,
+)
 from ditto_hub.api.publishing import pack, preview, publish, stream_publish
 from ditto_hub.api.training import assisting, drive, resume, stream, stream_resume, train
 from ditto_hub.backends.generation import WriteRequest
 
 __all__ = [
+    "PromptWritten",
     "Voice",
     "WriteRequest",
     "agree_to_keep",
@@ -100,6 +107,7 @@ __all__ = [
     "standing",
     "stream",
     "stream_evaluate",
+    "stream_prompts",
     "stream_publish",
     "stream_resume",
     "submit",

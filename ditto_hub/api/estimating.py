@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ditto_hub.api.base_models import choose_smollm2
 from ditto_hub.api.creation import default_config, read_demos
+from ditto_hub.backends.backtranslation import plain_prompt
 from ditto_hub.config import RunConfig
 from ditto_hub.cost.devices import DEVICES, Device, find_device
 from ditto_hub.cost.estimates import Estimate, Workload, estimate, refine
@@ -17,7 +18,7 @@ from ditto_hub.cost.job_price import SETUP_S, job_usd
 from ditto_hub.cost.quota import Use, estimate_leased
 from ditto_hub.cost.roofline import Job, guess_tokens
 from ditto_hub.cost.shapes import SHAPES, BaseShape
-from ditto_hub.demos.demonstrations import DemoSet
+from ditto_hub.demos.demonstrations import DemoSet, as_messages
 from ditto_hub.demos.findings import require_usable
 from ditto_hub.errors import BaseModelError, ConfigError, HubError, MemoryShortError
 from ditto_hub.events import Event, RunStarted, StageFinished
@@ -41,7 +42,8 @@ def estimate_run(
     """Say what a run will take: here, from a few measured steps, or on a device, computed.
 
     Args:
-        demos: the demonstrations, a file of them, or "example:NAME".
+        demos: the demonstrations, a file of them, or "example:NAME"; texts without prompts too, for
+            which the time to write these is counted.
         base_model: pocket, a Hub id or a folder.
         config: settings; default the base model's preset.
         device: name in `DEVICES`; None measures this machine, which loads the base model.
@@ -53,8 +55,9 @@ def estimate_run(
     """
     if device is not None:
         return estimate_leased(planned_job(demos, base_model, config, device, token), use)
-    given = _split(demos, config or default_config(base_model))
-    return _measured(given, base_model, config, token)
+    given, unwritten = with_stand_ins(demos)
+    given = _split(given, config or default_config(base_model))
+    return _measured(given, unwritten, base_model, config, token)
 
 
 def estimate_here(
@@ -149,7 +152,7 @@ def job_offers(
 ) -> list[JobOffer]:
     """Return the GPUs that a run fits as a Hub Job, cheapest first; none without figures."""
     try:
-        found = estimate_devices(demos, base_model, config, token=token)
+        found = estimate_devices(with_stand_ins(demos)[0], base_model, config, token=token)
     except (BaseModelError, ConfigError, HubError):
         return []
     offers = []
@@ -176,8 +179,23 @@ def planned_job(
         ConfigError: an unknown device.
     """
     config = config or default_config(base_model)
-    given = _split(demos, config)
-    return Job(find_shape(base_model, token), config, guess_workload(given), find_device(device))
+    given, unwritten = with_stand_ins(demos)
+    work = replace(guess_workload(_split(given, config)), unwritten=unwritten)
+    return Job(find_shape(base_model, token), config, work, find_device(device))
+
+
+def with_stand_ins(demos: DemoSet | str | Path) -> tuple[DemoSet, int]:
+    """Return demonstrations whose missing prompts are plain ones, and how many those are.
+
+    Raises:
+        DemoError: a file cannot be read.
+    """
+    given = demos if isinstance(demos, DemoSet) else read_demos(demos)
+    found = tuple(
+        replace(d, prompt=as_messages(plain_prompt(d.completion))) if d.lacks_prompt else d
+        for d in given
+    )
+    return DemoSet(found, given.notices), sum(d.lacks_prompt for d in given)
 
 
 def find_shape(base_model: str, token: Token | str) -> BaseShape:
@@ -277,15 +295,18 @@ def _stages(run: Run) -> list[tuple[str, int]]:
     return [(name, steps) for name, _, steps in plan_of(run.config, len(run.demos()))]
 
 
-def _split(demos: DemoSet | str | Path, config: RunConfig) -> DemoSet:
-    given = demos if isinstance(demos, DemoSet) else read_demos(demos)
-    require_usable(given)
+def _split(demos: DemoSet, config: RunConfig) -> DemoSet:
+    require_usable(demos)
     held_out = config.selection.held_out
-    return given.split(None if held_out < 0 else held_out, config.seed)
+    return demos.split(None if held_out < 0 else held_out, config.seed)
 
 
 def _measured(
-    demos: DemoSet, base_model: str, config: RunConfig | None, token: Token | str
+    demos: DemoSet,
+    unwritten: int,
+    base_model: str,
+    config: RunConfig | None,
+    token: Token | str,
 ) -> Estimate:
     from ditto_hub.ditto.calibration import calibrate, workload
     from ditto_hub.ditto.state import Work
@@ -301,4 +322,4 @@ def _measured(
     model, tokenizer = load_base(base, token=token)
     work = Work(open_engine(model, tokenizer, config.lora, config.seed, base), demos, config)
     work.begin()
-    return estimate(config, workload(work), calibrate(work))
+    return estimate(config, replace(workload(work), unwritten=unwritten), calibrate(work))

@@ -126,7 +126,7 @@ def write(
     return texts
 
 
-def ask_back(
+def stream_back(
     texts: Sequence[str],
     base_model: str,
     profile: Profile,
@@ -134,14 +134,14 @@ def ask_back(
     visitor: str,
     token: Token | str,
     seed: int = 0,
-) -> list[list[str]]:
+) -> Iterator[tuple[int, list[str]]]:
     """Let a base model write the prompt of each text, here or in one short lease.
 
     Args: as `write`.
 
-    Returns:
-        For each text its prompt, and why it is a plain one or ""; nothing for a text that a lease
-        had no time for.
+    Yields:
+        A text's number, with its prompt and why it is a plain one or ""; nothing for a text that a
+        lease had no time for.
 
     Raises:
         BaseModelError, ChatTemplateError, LeaseError: as the words say.
@@ -151,13 +151,11 @@ def ask_back(
     requests = [PromptRequest(text, seed) for text in texts]
     if profile.backend == "zerogpu":
         leases = _leases(profile, visitor, desk.base_model, token)
-        return leases.write(replace(desk, weights=leases.weights), requests)
+        yield from leases.stream(replace(desk, weights=leases.weights), requests)
+        return
     _require_opened(desk.base_model, profile, token)
-    found: list[list[str]] = [[] for _ in requests]
     for batch in write_prompts(open_desk(desk, token=token), desk.base_model, requests):
-        for number, written in batch:
-            found[number] = written
-    return found
+        yield from batch
 
 
 def prepare(profile: Profile) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ditto_hub.api.base_models import choose_smollm2
-from ditto_hub.api.leasing import ask_back
+from ditto_hub.api.leasing import stream_back
 from ditto_hub.backends.backtranslation import READ_CHARS
 from ditto_hub.cost.profiles import Profile, load_profile
 from ditto_hub.demos.demonstrations import MOST, Demonstration, DemoSet, as_messages
@@ -15,6 +15,23 @@ from ditto_hub.errors import DemoError
 from ditto_hub.pocket.asking import requests_of
 from ditto_hub.tokens import MACHINE, Token
 from ditto_hub.words import Message
+
+
+@dataclass(frozen=True)
+class PromptWritten:
+    """Say that the prompt of a text was written.
+
+    Args:
+        done: prompts so far.
+        count: prompts to write.
+        demo: the demonstration, with its prompt.
+        notices: what a reader should know of it.
+    """
+
+    done: int
+    count: int
+    demo: Demonstration
+    notices: tuple[Message, ...] = ()
 
 
 def prompts_for(
@@ -62,15 +79,51 @@ def with_prompts(
     Raises:
         DemoError, BaseModelError, ChatTemplateError, LeaseError: as the words say.
     """
-    missing = [d for d in demos if lacks_prompt(d)]
+    steps = stream_prompts(
+        demos, base_model, seed=seed, profile=profile, visitor=visitor, token=token
+    )
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: DemoSet = end.value
+            return found
+
+
+def stream_prompts(
+    demos: DemoSet,
+    base_model: str,
+    *,
+    seed: int = 0,
+    profile: Profile | None = None,
+    visitor: str = "",
+    token: Token | str,
+) -> Generator[PromptWritten, None, DemoSet]:
+    """Do what `with_prompts` does, saying each prompt when it is written.
+
+    Args: as `with_prompts`.
+
+    Returns:
+        The set, as the generator's value; its notices have those of the steps too.
+
+    Raises: as `with_prompts`.
+    """
+    missing = [d for d in demos if d.lacks_prompt]
     require_texts(missing, base_model)
     base_model = choose_smollm2(base_model)
     profile = profile or load_profile("own")
     texts = [demo.completion for demo in missing]
-    found = ask_back(texts, base_model, profile, visitor=visitor, token=token, seed=seed)
-    written = dict(zip((demo.id for demo in missing), found, strict=True))
-    given = tuple(_prompted(demo, written.get(demo.id, ())) for demo in demos)
-    return DemoSet(given, (*demos.notices, *_said(demos, written)))
+    written: dict[str, Demonstration] = {}
+    said: dict[str, tuple[Message, ...]] = {}
+    back = stream_back(texts, base_model, profile, visitor=visitor, token=token, seed=seed)
+    for number, (prompt, fault) in back:
+        demo = missing[number]
+        written[demo.id], said[demo.id] = _prompted(demo, prompt, fault), _said(demo, fault)
+        yield PromptWritten(len(written), len(missing), written[demo.id], said[demo.id])
+    given = tuple(written.get(demo.id, demo) for demo in demos)
+    without = {demo.id: _without(demo) for demo in demos if demo.id not in written}
+    notices = (line for demo in demos for line in (said | without)[demo.id])
+    return DemoSet(given, (*demos.notices, *notices))
 
 
 def prompts_lease_s(count: int) -> int:
@@ -78,11 +131,6 @@ def prompts_lease_s(count: int) -> int:
     from ditto_hub.backends.zerogpu.broker import prompts_s
 
     return round(prompts_s(count))
-
-
-def lacks_prompt(demo: Demonstration) -> bool:
-    """Tell whether a demonstration is a text without a prompt."""
-    return bool(demo.completion.strip()) and not demo.prompt_text.strip()
 
 
 def require_texts(missing: Sequence[Demonstration], base_model: str) -> None:
@@ -102,26 +150,23 @@ def require_texts(missing: Sequence[Demonstration], base_model: str) -> None:
             raise DemoError("api.pocket_no_prompts", ids=", ".join(strange[:10]))
 
 
-def _prompted(demo: Demonstration, written: Sequence[str]) -> Demonstration:
-    if not written:
-        return demo
-    prompt, fault = written
+def _prompted(demo: Demonstration, prompt: str, fault: str) -> Demonstration:
     author: Any = "text" if fault else "model"
     return replace(demo, prompt=as_messages(prompt), prompt_by=author)
 
 
-def _said(demos: DemoSet, written: dict[str, list[str]]) -> Iterator[Message]:
-    """Say what a reader should know of single texts."""
-    groups: dict[str, list[str]] = {}
-    for demo in demos:
-        if not demo.completion.strip():
-            groups.setdefault("prompts.empty", []).append(demo.id)
-        if demo.id in written and not written[demo.id]:
-            groups.setdefault("prompts.no_time", []).append(demo.id)
-        if demo.id in written and len(demo.completion) > READ_CHARS:
-            groups.setdefault("prompts.long", []).append(demo.id)
-    for code, ids in groups.items():
-        yield Message(code, ids=", ".join(ids), most=READ_CHARS)
-    for name, found in written.items():
-        if found and found[1]:
-            yield Message("prompts.plain", id=name, why=Message(f"prompts.fault.{found[1]}"))
+def _said(demo: Demonstration, fault: str) -> tuple[Message, ...]:
+    """Say what a reader should know of the prompt that a text was given."""
+    said = []
+    if len(demo.completion) > READ_CHARS:
+        said.append(Message("prompts.long", id=demo.id, most=READ_CHARS))
+    if fault:
+        said.append(Message("prompts.plain", id=demo.id, why=Message(f"prompts.fault.{fault}")))
+    return tuple(said)
+
+
+def _without(demo: Demonstration) -> tuple[Message, ...]:
+    """Say why a demonstration got no prompt; nothing of one that has its own."""
+    if not demo.completion.strip():
+        return (Message("prompts.empty", id=demo.id),)
+    return (Message("prompts.no_time", id=demo.id),) if demo.lacks_prompt else ()

@@ -101,7 +101,7 @@ def publish(
         candidate: name of the candidate to publish; None for the chosen one.
         base_model_id: the base model's id on the Hub, for a run on a local folder.
         replaces: id of the repo with an earlier version, whose card is to name the new repo.
-        dry_run: folder to write everything to instead, without any network.
+        dry_run: folder to write everything to instead; the Hub is read at most.
 
     Raises:
         RunError, ConfigError, BaseModelError, HubError: the run is untouched; another call goes on.
@@ -158,15 +158,18 @@ def receipt_words(receipt: Receipt) -> str:
     return render_receipt(receipt)
 
 
-def preview(run: Run, repo_id: str, options: PublishOptions) -> CardPreview:
-    """Return the card that `publish` would make with these options, without any network.
+def preview(run: Run, repo_id: str, options: PublishOptions, *, token: Token | str) -> CardPreview:
+    """Return the card that `publish` would make with these options; nothing is written.
+
+    Args:
+        token: of the user, with which the Hub is read; without one nothing is asked.
 
     Raises:
         RunError, ConfigError, HubError: as `publish` does.
     """
     from ditto_hub.hub.publishing.packing import preview_card
 
-    return preview_card(run, repo_id, options)
+    return preview_card(run, repo_id, options, token)
 
 
 def pack(run: Run, target: BinaryIO, candidate: str | None = None) -> None:

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ditto_hub.config import Sampling
+from ditto_hub.cost.estimates import PROMPT_CAP as CAP
+from ditto_hub.cost.estimates import PROMPTS_DRAWN as DRAWN
 from ditto_hub.demos.demonstrations import Message
 from ditto_hub.demos.languages import language_of, script_of
 from ditto_hub.pocket.asking import requests_of, wordings
@@ -24,8 +26,6 @@ from ditto_hub.pocket.grammar import Request
 if TYPE_CHECKING:
     from ditto_hub.engine.choice import AnyEngine
 
-DRAWN = 16  # prompts a text
-CAP = 48  # new tokens of one
 SAMPLING = Sampling(temperature=0.7, top_p=0.95)
 CONTEXT = 4096  # tokens, where a base model's config does not say
 READ_CHARS = 2000  # of a text: its beginning is what prompts are written and rated by

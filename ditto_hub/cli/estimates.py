@@ -8,37 +8,41 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ditto_hub.cli.program import main
-from ditto_hub.cli.settings import read_config, run_options
+from ditto_hub.cli.settings import read_config, run_options, texts_option
 from ditto_hub.tokens import Token
 
 if TYPE_CHECKING:
     from ditto_hub.cost.estimates import Estimate
     from ditto_hub.cost.roofline import Job
+    from ditto_hub.demos.demonstrations import DemoSet
 
 
 @main.command()
 @click.argument("demos")
 @run_options
+@texts_option
 @click.option(
     "--device",
     metavar="here|all|NAME",
     help="here measures a few steps on this machine; a name such as a10g-small or zero-a10g, or"
     " all, is computed [default: here for pocket, smollm2 and folders, else all].",
 )
-def estimate(demos: str, device: str | None, **options: Any) -> None:
+def estimate(demos: str, device: str | None, texts_alone: bool, **options: Any) -> None:
     """Say what a run on DEMOS will take: seconds, memory, money, a day's quota."""
     from ditto_hub.api import estimate_run, planned_job
+    from ditto_hub.demos.importers import load_texts
 
     base, config = options["base_model"], read_config(**options)
     here = base in ("pocket", "smollm2") or Path(base).is_dir()
     device = device or ("here" if here else "all")
+    given = load_texts([demos]) if texts_alone else demos
     if device == "here":
-        _show_here(estimate_run(demos, base, config))
+        _show_here(estimate_run(given, base, config))
     elif device == "all":
-        _show_all(demos, base, config)
+        _show_all(given, base, config)
     else:
-        job = planned_job(demos, base, config, device, _token())
-        _show_one(estimate_run(demos, base, config, device, token=_token()), job)
+        job = planned_job(given, base, config, device, _token())
+        _show_one(estimate_run(given, base, config, device, token=_token()), job)
 
 
 def _token() -> Token:
@@ -91,8 +95,10 @@ def _show_budget(found: Estimate, job: Job) -> None:
     spent = found.budget
     if spent is None:
         return
-    rows = {"drafting": spent.drafting, "training": spent.training,
+    rows = {"drafting": spent.drafting, "prompts": spent.prompts, "training": spent.training,
             "comparing": spent.comparing, "trying": spent.trying}  # fmt: skip
+    if not spent.prompts:
+        del rows["prompts"]
     click.echo(f"Seconds of ZeroGPU quota, {spent.start_s:.0f} s of them to begin each lease:")
     for name, seconds in rows.items():
         leases = f"  in {spent.leases} leases" if name == "training" else ""
@@ -113,7 +119,7 @@ def _show_budget(found: Estimate, job: Job) -> None:
     click.echo("  A run that outlasts the day stands paused and goes on in the next one.")
 
 
-def _show_all(demos: str, base: str, config: Any) -> None:
+def _show_all(demos: DemoSet | str, base: str, config: Any) -> None:
     from ditto_hub.api import estimate_devices, live_prices, planned_job
     from ditto_hub.cost.devices import PRICES_DATE
     from ditto_hub.runs.progress import clock

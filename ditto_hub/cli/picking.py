@@ -11,6 +11,7 @@ import click
 
 from ditto_hub.cli.program import main, token
 from ditto_hub.cli.settings import texts_option
+from ditto_hub.words import told
 
 if TYPE_CHECKING:
     from ditto_hub.demos.demonstrations import DemoSet
@@ -57,7 +58,13 @@ def pick(
     if len(files) > 1 and not texts_alone:
         raise click.UsageError("several files are read with --texts-alone only")
     if texts_alone and output is not None:
-        save_demos(read_texts(files, base_model, choice, seed), output)
+        written = read_texts(files, base_model, choice, seed)
+        save_demos(written, output)
+        click.echo(
+            f"{len(written)} demonstrations in {output}. Their prompts are not yours: read and edit"
+            " them there, then train on it.",
+            err=True,
+        )
         return
     if output is None:
         for file in files:
@@ -78,27 +85,35 @@ def read_texts(
         DittoError: as the words say.
     """
     from ditto_hub.api.base_models import choose_smollm2
-    from ditto_hub.api.prompting import require_texts, with_prompts
+    from ditto_hub.api.prompting import require_texts, stream_prompts
     from ditto_hub.demos.importers import load_texts
 
     texts = load_texts(files, choice)
     require_texts(tuple(texts), base_model)
     base_model = choose_smollm2(base_model, lambda said: click.echo(said, err=True))
     click.echo(f"{base_model} writes a prompt for each of {len(texts)} texts ...", err=True)
-    demos = with_prompts(texts, base_model, seed=seed, token=token())
-    for demo in demos:
-        click.echo(f"{demo.id}: {demo.prompt_text}", err=True)
-    say_notices(demos)
-    click.echo(
-        f"{len(demos)} demonstrations; their prompts are not yours: read and edit them.", err=True
-    )
+    steps = stream_prompts(texts, base_model, seed=seed, token=token())
+    said: set[str] = set()
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            demos: DemoSet = end.value
+            break
+        click.echo(f"{step.done}/{step.count} {step.demo.id}: {step.demo.prompt_text}", err=True)
+        for line in map(told, step.notices):
+            click.echo(f"    {line}", err=True)
+            said.add(line)
+    for line in map(told, demos.notices):
+        if line not in said:
+            click.echo(line, err=True)
     return demos
 
 
 def say_notices(demos: DemoSet) -> None:
     """Print what a reader should know of demonstrations."""
     for notice in demos.notices:
-        click.echo(str(notice), err=True)
+        click.echo(told(notice), err=True)
 
 
 def numbers(text: str | None) -> tuple[int, ...]:

@@ -283,7 +283,9 @@ def pairs(run: str, output: Path | None, kinds: tuple[str, ...]) -> None:
 @click.option("--replaces", metavar="REPO_ID",
               help="Of a new repo: the repo of the earlier version, whose card then names the new"
               " one.")  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Write the folder and show the card; no network.")
+@click.option("--dry-run", is_flag=True,
+              help="Write the folder and show the card; with a token the Hub is read, never"
+              " written to.")  # fmt: skip
 def publish(run: str, repo_id: str, dry_run: bool, **options: Any) -> None:
     """Publish a RUN's adapter with a model card to REPO_ID on the Hub; check that it loads.
 

@@ -66,20 +66,24 @@ def read_config(
 
 @main.command("check")
 @click.argument("demos")
+@texts_option
 @click.option("--base-model", metavar="ID", help="Count lengths in this base model's tokens.")
-def check_command(demos: str, base_model: str | None) -> None:
+def check_command(demos: str, texts_alone: bool, base_model: str | None) -> None:
     """Say what is wrong with DEMOS and what could be better."""
     from ditto_hub.api import check_demos
+    from ditto_hub.api.estimating import with_stand_ins
+    from ditto_hub.demos.importers import load_texts
 
-    found, findings = check_demos(demos, base_model, token=token())
-    click.echo(f"{len(found)} demonstrations.")
+    given = with_stand_ins(load_texts([demos]))[0] if texts_alone else demos
+    found, findings = check_demos(given, base_model, token=token())
+    click.echo(f"{len(found)} {'texts' if texts_alone else 'demonstrations'}.")
     for finding in findings:
         about = f" [{', '.join(finding.ids)}]" if finding.ids else ""
         click.echo(f"{finding.level}: {finding.message}{about}")
     if any(f.level == "error" for f in findings):
         raise SystemExit(EXIT_FAILED)
     if not findings:
-        click.echo("Nothing to complain about.")
+        click.echo("No problems found.")
 
 
 @main.command("settings")

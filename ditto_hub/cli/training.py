@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,10 @@ def train(
     if texts_alone:
         base = str(mother.record.base_model["id"]) if mother else options["base_model"]
         given = read_texts([demos], base, seed=options["seed"])
+        say_on_stderr(
+            "Training on these prompts. To edit them first: ditto-hub pick"
+            f" {shlex.quote(demos)} --texts-alone --output demos.jsonl"
+        )
     run = api.create_run(
         given, options["base_model"], config, output=output, parent=mother, token=token()
     )

@@ -32,6 +32,11 @@ __all__ = [
     "unique_rows",
 ]
 
+PROMPTS = "prompts"  # the stage in which missing prompts are written
+PROMPTS_DRAWN = 16  # a text
+PROMPT_CAP = 48  # new tokens of one
+SHOWN_TOKENS = 330  # of the texts that show the base model how
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -69,6 +74,7 @@ class Workload:
         prompt_tokens: mean of a prompt, chat template included.
         completion_tokens: mean of a completion.
         longest_completion: of any demonstration.
+        unwritten: prompts that the base model is yet to write.
     """
 
     train: int
@@ -76,6 +82,7 @@ class Workload:
     prompt_tokens: float
     completion_tokens: float
     longest_completion: int
+    unwritten: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,7 @@ class Budget:
         training: warm start, rounds, scoring, with the leases' starts.
         comparing: each method's answers to the prompts.
         trying: the result, a few times.
+        prompts: the base model's prompts for texts that have none, in a lease of their own.
     """
 
     leases: int
@@ -97,11 +105,12 @@ class Budget:
     training: float
     comparing: float
     trying: float
+    prompts: float = 0.0
 
     @property
     def total(self) -> float:
         """Seconds in all."""
-        return self.drafting + self.training + self.comparing + self.trying
+        return self.drafting + self.prompts + self.training + self.comparing + self.trying
 
     def fits(self, seconds: float) -> bool:
         """Tell whether a day's quota pays for all of it."""
@@ -140,6 +149,11 @@ class Estimate:
     def total_seconds(self) -> float:
         """Seconds of all stages."""
         return sum(self.seconds.values())
+
+    @property
+    def prompts_seconds(self) -> float:
+        """Seconds before the run in which the base model writes the prompts that are missing."""
+        return self.seconds.get(PROMPTS, 0.0)
 
     @property
     def remedy(self) -> Text:
@@ -224,6 +238,8 @@ def estimate(config: RunConfig, work: Workload, rates: Rates) -> Estimate:
         seconds = {"lessons": lesson_seconds(config, work, rates), **seconds}
     if config.selection.sft_long:
         seconds["sft-long"] = steps * sft_step
+    if work.unwritten:
+        seconds = {PROMPTS: work.unwritten * prompt_seconds(work, rates), **seconds}
     return Estimate(seconds, rates.memory_bytes, rates.source, words=rates.device)
 
 
@@ -248,6 +264,16 @@ def _pace(config: RunConfig, rates: Rates, rows: int) -> float:
     """Return how many times as long a decoding step takes as one of few rows."""
     side_by_side = min(rows, config.sampling.batch_rows)
     return max(1.0, side_by_side / rates.decode_rows) if rates.decode_rows else 1.0
+
+
+def prompt_seconds(work: Workload, rates: Rates) -> float:
+    """Return the seconds to write one text's prompt: read, draw, and rate those that are sound."""
+    drawing = PROMPT_CAP / rates.decode_steps_per_s
+    if rates.decode_rows:
+        drawing *= max(1.0, PROMPTS_DRAWN / rates.decode_rows)
+    read = SHOWN_TOKENS + work.completion_tokens
+    rated = PROMPTS_DRAWN * (work.prompt_tokens + work.completion_tokens)
+    return drawing + (read + rated) / rates.score_tokens_per_s
 
 
 def unique_rows(config: RunConfig, work: Workload) -> float:

@@ -47,15 +47,17 @@ def start_s(job: Job) -> float:
     return ACQUIRE_S + SETTLE_S + job.weights_bytes / LOAD_BYTES_PER_S
 
 
-def budget(job: Job, seconds: float, use: Use) -> Budget:
+def budget(job: Job, seconds: float, use: Use, prompts_s: float = 0.0) -> Budget:
     """Sum what a run and its use are charged.
 
-    Each of drafting, comparing and trying is one lease; training is as many as its cap asks for.
+    Each of drafting, writing prompts, comparing and trying is one lease; training is as many as its
+    cap asks for.
 
     Args:
         job: the run and a device that is leased.
         seconds: of all its stages.
         use: what else there is to pay for.
+        prompts_s: seconds to write prompts that are missing; 0 for none.
     """
     start = start_s(job)
     useful = max(1.0, use.cap_s - start)
@@ -73,6 +75,7 @@ def budget(job: Job, seconds: float, use: Use) -> Budget:
         training=seconds + leases * start,
         comparing=start + use.methods * writing(use.prompts * use.samples) if use.methods else 0.0,
         trying=use.tries * (start + writing(1)),
+        prompts=start + prompts_s if prompts_s else 0.0,
     )
 
 
@@ -81,7 +84,9 @@ def estimate_leased(job: Job, use: Use | None = None, price_usd_h: float | None 
     found = estimate_on(job, price_usd_h)
     if not job.device.leased:
         return found
-    return replace(found, budget=budget(job, found.total_seconds, use or Use()))
+    prompts = found.prompts_seconds
+    spent = budget(job, found.total_seconds - prompts, use or Use(), prompts)
+    return replace(found, budget=spent)
 
 
 def fit_quota(job: Job, seconds: float = FREE_S, use: Use | None = None) -> list[str]:

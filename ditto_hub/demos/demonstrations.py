@@ -66,6 +66,11 @@ class Demonstration:
             raise DemoError("demos.unknown_author", prompt_by=self.prompt_by)
 
     @property
+    def lacks_prompt(self) -> bool:
+        """Whether it is a text whose prompt is still to be written."""
+        return bool(self.completion.strip()) and not self.prompt_text.strip()
+
+    @property
     def prompt_text(self) -> str:
         """The turns' texts under each other, for people and for comparing."""
         return "\n\n".join(turn["content"] for turn in self.prompt)

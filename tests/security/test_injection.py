@@ -100,7 +100,7 @@ def fragments(evil: str, run: Run) -> list[str]:
         receipts.steps([evil], evil, True, "en"),
         receipts.receipt(receipt, "en"),
         receipts.failure(evil, evil, "en"),
-        receipts.card_files(CardPreview(evil, evil, None, ((evil, 1),), (evil,)), "en"),
+        receipts.card_files(CardPreview(evil, evil, {}, ((evil, 1),), (evil,)), "en"),
         *(turn["content"] for turn in shown([{"role": "user", "content": evil}])),
     ]
 

@@ -27,8 +27,16 @@ def test_missing_prompts_are_written_and_edited(app: App, visit: Callable[..., P
     page.click("#imports-add")
     expect(page.locator("#imports-message")).to_contain_text("3 have no prompt")
     page.fill("#show-prompt-2 textarea", "Mine")
+    said = "#show-prompts-note"
+    page.evaluate(
+        """(said) => { window.seen = new Set();
+        new MutationObserver(() => window.seen.add(document.querySelector(said).textContent))
+          .observe(document.body, {childList: true, subtree: true, characterData: true}); }""",
+        said,
+    )
     page.click("#show-prompts")
-    expect(page.locator("#show-prompts-note")).to_contain_text("2 prompts were written.")
+    expect(page.locator(said)).to_contain_text("2 prompts were written.")
+    assert any("1 of 2 prompts" in text for text in page.evaluate("[...window.seen]"))
     first, mark = page.locator("#show-prompt-1 textarea"), page.locator("#show-prompt-1 .d-author")
     parse_prompt(first.input_value())  # one of pocket's grammar
     expect(page.locator("#show-prompt-2 textarea")).to_have_value("Mine")

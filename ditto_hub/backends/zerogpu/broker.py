@@ -311,6 +311,14 @@ class LeaseBackend:
             DittoError: what the writing itself raised.
         """
         texts: list[list[str]] = [[] for _ in requests]
+        for number, written in self.stream(desk, requests):
+            texts[number] = written
+        return texts
+
+    def stream(
+        self, desk: Desk, requests: Sequence[WriteRequest] | Sequence[PromptRequest]
+    ) -> Iterator[tuple[int, list[str]]]:
+        """Do what `write` does, and yield each request's number and texts as they come."""
         prompts = sum(isinstance(request, PromptRequest) for request in requests)
         order = {
             "task": "prompts" if prompts else "write",
@@ -325,24 +333,25 @@ class LeaseBackend:
         for tries in range(TRIES):
             if isinstance(plan, Refused):
                 break
-            refusal = self._write({**order, **asdict(plan)}, plan, texts)
+            refusal = yield from self._write({**order, **asdict(plan)}, plan)
             if refusal is None:
-                return texts
+                return
             refused, last = self._believe(plan, refusal), tries == TRIES - 1
             again = functools.partial(plan_ask, terms, self.ledger.standing(), False)
             plan = refused if last else smaller(refused, again)
         assert isinstance(plan, Refused)
         raise LeaseError(lease_line(plan, Around(writing=True)), refusal=plan)
 
-    def _write(self, order: dict[str, Any], ask: Ask, texts: list[list[str]]) -> Refusal | None:
+    def _write(
+        self, order: dict[str, Any], ask: Ask
+    ) -> Generator[tuple[int, list[str]], None, Refusal | None]:
         use = Use(ask)
         try:
             for item in self.platform.lease(order):
                 use.take(item)
                 if "born" in item:
                     self.ledger.grant(ask.asked_s)
-                for number, written in item.get("texts", ()):
-                    texts[number] = written
+                yield from item.get("texts", ())
         except Exception as error:  # the platform's; what is no refusal is raised again
             refusal = self.platform.refusal_of(error)
             if refusal is None:

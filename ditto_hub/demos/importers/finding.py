@@ -17,7 +17,14 @@ from ditto_hub.demos.importers.pairs import Found, Notes, Row, at
 from ditto_hub.demos.importers.parquet import is_parquet, parquet_rows
 from ditto_hub.demos.importers.reading import Source, decode
 from ditto_hub.demos.importers.shapes import read_columns, read_row, shape_of
-from ditto_hub.demos.importers.texts import PLAIN, read_texts, text_column, without_prompts
+from ditto_hub.demos.importers.texts import (
+    PLAIN,
+    holds_strings,
+    read_strings,
+    read_texts,
+    text_column,
+    without_prompts,
+)
 from ditto_hub.errors import DemoError
 from ditto_hub.words import Message, told
 
@@ -102,6 +109,8 @@ def _find(source: Source, choice: Choice) -> Contents:
     start = BLANKS.match(text).end()  # type: ignore[union-attr]
     if source.suffix not in TABLES and is_whatsapp(text[start : start + 4000]):
         return Contents(_whatsapp(text, source), notices)
+    if source.suffix not in TABLES and holds_strings(text, start, source):
+        return Contents(read_strings(text, start, source), notices, plain=True)
     if text[start] in "[{" and source.suffix not in TABLES:
         if text[start] == "[" and not ARRAY.match(text, start):
             raise DemoError("files.no_kind", name=source.name, start=text[start : start + 40])

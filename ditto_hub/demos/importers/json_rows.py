@@ -34,14 +34,22 @@ def json_rows(text: str, start: int, source: Source) -> Numbered:
     Raises:
         DemoError: where nothing after the fault can be read.
     """
+    for line, value in json_values(text, start, source):
+        failed = isinstance(value, DemoError)
+        yield line, value if failed else _as_row(value, line, source)
+
+
+def json_values(text: str, start: int, source: Source) -> Iterator[tuple[int, Any]]:
+    """Yield (line, value), or the error in a value's place; of arrays one a line, their values.
+
+    Args, Raises: as `json_rows`.
+    """
     by_line = text[start] != "[" or _goes_on(text, start)
     for line, value in _line_rows(text, source) if by_line else _array_rows(text, source):
-        if isinstance(value, DemoError):
-            yield line, value
-        elif by_line and text[start] == "[" and isinstance(value, list) and value:
-            yield from ((line, _as_row(row, line, source)) for row in value)
+        if by_line and text[start] == "[" and isinstance(value, list) and value:
+            yield from ((line, row) for row in value)
         else:
-            yield line, _as_row(value, line, source)
+            yield line, value
 
 
 def _goes_on(text: str, start: int) -> bool:

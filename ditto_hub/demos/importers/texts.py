@@ -1,4 +1,4 @@
-"""Texts without prompts: plain text parted into texts, and the column of a table that has them."""
+"""Texts without prompts: plain text parted into texts, JSON strings, the column of a table."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from ditto_hub.demos.demonstrations import as_messages
+from ditto_hub.demos.importers.json_rows import json_values
 from ditto_hub.demos.importers.marks import mark_keys
 from ditto_hub.demos.importers.pairs import Found, Pair, Row
 from ditto_hub.demos.importers.reading import Source
@@ -14,6 +15,8 @@ from ditto_hub.errors import DemoError
 from ditto_hub.words import Message
 
 PLAIN = (".txt", ".text", ".md", ".markdown")
+JSON = (".json", ".jsonl", ".ndjson")
+STRINGS = re.compile(r'\[\s*+"')
 MARKDOWN = (".md", ".markdown")
 PARTING = re.compile(r"(?m)^[ \t]*+-{3,}+[ \t]*+\r?$|\f")
 FRONT_MATTER = re.compile(
@@ -49,6 +52,29 @@ def read_texts(text: str, source: Source, whole: bool = False) -> Iterator[Found
             number += 1
             where = Message("files.text", number=number)
             yield Found(where, (Pair(EMPTY, part.replace("\r\n", "\n")),))
+
+
+def holds_strings(text: str, start: int, source: Source) -> bool:
+    """Tell whether a file is a JSON array of strings, or has a JSON string a line.
+
+    Args:
+        start: where the text begins after its blanks.
+    """
+    return bool(STRINGS.match(text, start)) or (text[start] == '"' and source.suffix in JSON)
+
+
+def read_strings(text: str, start: int, source: Source) -> Iterator[Found]:
+    """Yield the texts of such a file, each with an empty prompt; blank ones are left out."""
+    for line, value in json_values(text, start, source):
+        where = Message("files.line", line=line)
+        if isinstance(value, DemoError):
+            yield Found(where, fault=value)
+        elif not isinstance(value, str):
+            kind = type(value).__name__
+            fault = DemoError("files.not_text", name=source.name, line=line, kind=kind)
+            yield Found(where, fault=fault)
+        elif value.strip():
+            yield Found(where, (Pair(EMPTY, value),))
 
 
 def _between(

@@ -19,7 +19,7 @@ class PublishOptions:
         candidate: name of the candidate to publish; None for the chosen one.
         base_model_id: the base model's id on the Hub, for a run on a local folder.
         replaces: id of the repo with an earlier version, whose card is to name the new repo.
-        dry_run: folder to write everything to instead, without any network.
+        dry_run: folder to write everything to instead; the Hub is read at most.
         load_back: auto, logits or hashes: how it is checked that the adapter loads.
         python: interpreter of another environment for that check.
         card_template: the user's own Jinja template for the card.

@@ -14,10 +14,11 @@ from ditto_hub.hub.publishing.bases import draft_base
 from ditto_hub.hub.publishing.bundle import Data
 from ditto_hub.hub.publishing.card_sections import adapter_code
 from ditto_hub.hub.publishing.card_subject import BASE_FOLDER, NOBODY_YET
+from ditto_hub.hub.publishing.drafts import build, foresee, full_name, read_source
 from ditto_hub.hub.publishing.options import PublishOptions
-from ditto_hub.hub.publishing.publish import Draft, Source, build, read_source
 from ditto_hub.hub.publishing.uses import Use, prompted, uses
 from ditto_hub.runs.folder import Run
+from ditto_hub.tokens import Token
 from ditto_hub.words import Text
 
 LOADER = "load.py"
@@ -31,7 +32,7 @@ class CardPreview:
     Args:
         front: the metadata, YAML.
         body: the text, Markdown.
-        plot: PNG of the candidates' scores, or None.
+        pictures: name in the repo -> PNG, of the candidates' scores and the evaluations.
         files: name and size in bytes of what would be in the repo.
         notices: what the user should know.
         uses: lines for other programs; the last ones show the demonstrations.
@@ -39,27 +40,32 @@ class CardPreview:
 
     front: str
     body: str
-    plot: bytes | None
+    pictures: Mapping[str, bytes]
     files: tuple[tuple[str, int], ...]
     notices: tuple[Text, ...]
     uses: tuple[Use, ...] = ()
 
 
-def preview_card(run: Run, repo_id: str, options: PublishOptions) -> CardPreview:
-    """Return the card that a publication would make, without any network.
+def preview_card(
+    run: Run, repo_id: str, options: PublishOptions, token: Token | str
+) -> CardPreview:
+    """Return the card that a publication would make; nothing is written.
+
+    Args:
+        token: of the user, with which the Hub is read; without one nothing is asked.
 
     Raises:
         RunError: the run has no whole adapter.
         ConfigError: the base is a local folder and its id on the Hub was not given.
         HubError: the repo id is none.
     """
-    draft = _draft(run, repo_id, options)[1]
+    draft = foresee(read_source(run, options), repo_id, options, token)
     _, front, body = draft.card.split("---\n", 2)
-    picture = draft.bundle.get(bundles.PLOT)
+    pictures = {p: d for p, d in draft.bundle.items() if p.endswith(bundles.PICTURE)}
     return CardPreview(
         front=front,
         body=body,
-        plot=picture if isinstance(picture, bytes) else None,
+        pictures={path: d for path, d in pictures.items() if isinstance(d, bytes)},
         files=tuple((path, bundles.size_of(data)) for path, data in sorted(draft.bundle.items())),
         notices=draft.notices,
         uses=(*uses(draft.subject), prompted(draft.subject, run.demos().demos)),
@@ -84,7 +90,8 @@ def pack(run: Run, target: BinaryIO, candidate: str | None = None) -> None:
     if local.is_dir():  # a base in a folder of the machine's own has no id that others could use
         slug = re.sub(r"[^\w]+", "-", local.name).strip("-_") or "base"
         options = replace(options, base_model_id=f"{NOBODY_YET}/{slug}")
-    source, draft = _draft(run, f"{NOBODY_YET}/{run.record.id}", options)
+    source, named = read_source(run, options), full_name(run.record.id)
+    draft = build(source, named, draft_base(run, source.base_id, named), options)
     files: dict[str, Data] = dict(draft.bundle)
     base = str(local) if local.is_dir() else draft.subject.base_id
     if source.pocket:
@@ -94,12 +101,6 @@ def pack(run: Run, target: BinaryIO, candidate: str | None = None) -> None:
     here = replace(draft.subject, repo_id=".", base_id=base)
     files[LOADER] = f"{adapter_code(here)}\n".encode()
     write_zip(files, target)
-
-
-def _draft(run: Run, repo_id: str, options: PublishOptions) -> tuple[Source, Draft]:
-    source = read_source(run, options)
-    named = repo_id if "/" in repo_id else f"{NOBODY_YET}/{repo_id}"
-    return source, build(source, named, draft_base(run, source.base_id, named), options)
 
 
 def write_zip(files: Mapping[str, Data], target: BinaryIO) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 from huggingface_hub import ModelCard
 
 from ditto_hub.errors import HubError
 from ditto_hub.hub.client import HubClient, RemoteRepo
+from ditto_hub.hub.publishing.bases import Base
 from ditto_hub.hub.publishing.bundle import CARD, METRICS, RECORD
 from ditto_hub.hub.publishing.lineage import Earlier, describe, read_earlier, tag_of
 from ditto_hub.hub.publishing.options import PublishStep
-from ditto_hub.hub.targets import Target, examine
+from ditto_hub.hub.targets import Target, difference, examine
 from ditto_hub.runs.storage import to_json_bytes
 from ditto_hub.words import Message, Text
 
@@ -56,6 +58,18 @@ def earlier_version(
     if old is not None and old.remote is not None:
         return _described(client, old.remote, _json(client, old.remote, RECORD))
     return None
+
+
+def as_published(client: HubClient, base: Base) -> Base:
+    """Return the embedded base model at the commit that holds it already, if one does.
+
+    Raises:
+        HubError: the Hub cannot be asked.
+    """
+    remote = client.repo(base.id) if base.bundle else None
+    if remote is None or difference(base.bundle, remote, {})[0]:
+        return base
+    return replace(base, revision=remote.commit)
 
 
 def finish(

@@ -17,7 +17,7 @@ def estimate_words(found: Estimate, profile: Profile, locale: str) -> str:
     job = found.price_usd is not None and found.device != (profile.hardware or "cpu-basic")
     facts = {"time": about_time(found.total_seconds + job * SETUP_S, locale)}
     if found.budget is not None and profile.backend == "zerogpu":
-        facts["leases"] = str(found.budget.leases)
+        facts["leases"] = str(found.budget.leases + bool(found.budget.prompts))
         facts["quota"] = say("estimate.seconds", locale, n=round(found.budget.total))
     if job:
         facts["price"] = f"${usd_as_job(found):.2f}"
@@ -29,6 +29,9 @@ def estimate_words(found: Estimate, profile: Profile, locale: str) -> str:
         for k, v in facts.items()
     )
     notes = [say("estimate.on", locale, device=told(found.words, locale))]
+    if found.prompts_seconds:
+        time = about_time(found.prompts_seconds, locale)
+        notes.append(say("estimate.prompts", locale, time=time))
     if job:
         notes.append(say("estimate.setup", locale, minutes=round(SETUP_S / 60)))
     if found.budget is not None and profile.backend == "zerogpu":
@@ -76,6 +79,8 @@ def day_words(found: Budget, locale: str) -> str:
     parts = {n: round(getattr(found, n)) for n in ("drafting", "training", "comparing", "trying")}
     free = QUOTAS["free"].seconds
     day = say("estimate.day", locale, free=free, **parts)
+    if found.prompts:
+        day += " " + say("estimate.day_prompts", locale, prompts=round(found.prompts))
     if found.fits(free):
         return day
     days = int(-(-found.total // free))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from ditto_hub.ui.html.side_by_side import data_url
 from ditto_hub.words import Text, say, told
@@ -72,16 +73,18 @@ def failure(what: str, remedy: str, locale: str) -> str:
 
 
 def card_text(preview: CardPreview) -> tuple[str, str]:
-    """Return a card's Markdown with its plot in it, as the repo's page will show it.
+    """Return a card's Markdown with its pictures in it, as the repo's page will show it.
 
     Returns:
         Its first sections, which say what it is, how it is loaded and made, and what came out; and
         the rest.
     """
-    body = preview.body
-    if preview.plot is not None:
-        url = data_url(preview.plot)
-        body = re.sub(r"(!\[[^\]]*\])\([^)]*\)", lambda found: f"{found[1]}({url})", body)
+    urls = {quote(name): data_url(data) for name, data in preview.pictures.items()}
+    body = re.sub(
+        r"(!\[[^\]]*\])\(([^)]*)\)",
+        lambda found: f"{found[1]}({urls.get(found[2], found[2])})",
+        preview.body,
+    )
     sections = re.split(r"(?m)^(?=## )", body)
     return "".join(sections[:FIRST_SECTIONS]), "".join(sections[FIRST_SECTIONS:])
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from urllib.parse import urlparse
 
 from ditto_hub import api
 from ditto_hub.api import base_models
-from ditto_hub.api.estimating import estimate_here, estimate_run
+from ditto_hub.api.estimating import estimate_here, estimate_run, with_stand_ins
 from ditto_hub.config import RunConfig
 from ditto_hub.cost.admission import require_base as require_base
 from ditto_hub.cost.estimates import Estimate
@@ -57,6 +57,8 @@ def estimate(
     device = flavor or profile.hardware
     if device is None:
         return estimate_here(demos, base_model, config, loaded=warm.is_set(), token=token)
+    if flavor:  # missing prompts are written here, before the job
+        demos, _ = with_stand_ins(demos)
     return estimate_run(demos, base_model, config, device, token=token)
 
 
@@ -147,14 +149,18 @@ def write(
         release_memory()
 
 
-def with_prompts(
+def stream_prompts(
     demos: DemoSet, base_model: str, profile: Profile, owner: str, token: Token | str
-) -> DemoSet:
+) -> Generator[api.PromptWritten, None, DemoSet]:
     """Write the prompts that demonstrations lack once the libraries are there, and leave no model
-    in memory; see `api.with_prompts`."""
+    in memory; see `api.stream_prompts`."""
     wait_for_libraries()
     try:
-        return api.with_prompts(demos, base_model, profile=profile, visitor=owner, token=token)
+        return (
+            yield from api.stream_prompts(
+                demos, base_model, profile=profile, visitor=owner, token=token
+            )
+        )
     finally:
         release_memory()
 

@@ -12,7 +12,7 @@ import gradio as gr
 
 from ditto_hub.api.publishing import has_local_token, require_scope
 from ditto_hub.errors import HubError
-from ditto_hub.tokens import MACHINE, Token, as_token
+from ditto_hub.tokens import MACHINE, NOBODY, Token, as_token
 from ditto_hub.ui.serving.session import Shared
 from ditto_hub.words import say
 
@@ -93,6 +93,17 @@ def token_to_publish(
     if not has_local_token():
         raise _refused(locale, "account.local_none")
     return MACHINE
+
+
+def token_to_look(shared: Shared, token: gr.OAuthToken | None, use_local: bool) -> Token:
+    """Return the token with which a publication is looked at ahead; nobody's where there is none.
+
+    Args:
+        use_local: whether the visitor let this machine's token be used.
+    """
+    if token is not None:
+        return as_token(str(token.token)) if token.expires_at > time.time() else NOBODY
+    return MACHINE if use_local and can_use_local(shared) else NOBODY
 
 
 def _refused(locale: str, what: str, remedy: str = "") -> NotSignedInError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import gradio as gr
@@ -35,19 +35,34 @@ def wire(shared: Shared, button: gr.Button, note: gr.HTML) -> None:
             to_demos(cards, shared.profile)  # which holds them to its limits
             demos = _numbered(cards, locale)
             owner, token = owner_of(asker), asker.hub_token
-            found = base_models.with_prompts(demos, base, shared.profile, owner, token)
+            going = base_models.stream_prompts(demos, base, shared.profile, owner, token)
+            found = yield from _following(going, note, locale)
         except DittoError as error:
             yield {answer: {}, note: failure(error, locale)}
             return
         prompts = _by_card(cards, found)
-        lines = [say("show.prompts_done", locale, count=len(prompts))]
-        lines += [told(said, locale) for said in found.notices]
-        yield {answer: prompts, note: notice(" ".join(lines), "good")}
+        done = notice(say("show.prompts_done", locale, count=len(prompts)), "good")
+        lines = (notice(told(said, locale), "plain") for said in found.notices)
+        yield {answer: prompts, note: done + "".join(lines)}
 
     on(
         shared, button.click, write, [shared.cards, shared.base], [answer, note],
         kind="model", busy=button, trigger_mode="once",
     ).then(None, answer, None, js="(answer) => dittoCards.prompted(answer)")  # fmt: skip
+
+
+def _following(
+    going: Generator[api.PromptWritten, None, DemoSet], note: gr.HTML, locale: str
+) -> Generator[Outputs, None, DemoSet]:
+    """Say each prompt as it is written."""
+    while True:
+        try:
+            step = next(going)
+        except StopIteration as end:
+            found: DemoSet = end.value
+            return found
+        values = {"done": step.done, "count": step.count, "prompt": step.demo.prompt_text}
+        yield {note: notice(say("show.prompting_at", locale, **values), "plain")}
 
 
 def owner_of(asker: Asker) -> str:

@@ -25,6 +25,7 @@ from ditto_hub.ui.steps.account import (
     NotSignedInError,
     account_of,
     can_use_local,
+    token_to_look,
     token_to_publish,
 )
 from ditto_hub.ui.steps.uses import build_uses
@@ -326,7 +327,7 @@ def _wire_card(shared: Shared, parts: PublishParts) -> None:
 
     def drawn(
         asker: Asker, run_id: str, namespace: str, name: str, base_id: str, seen: str,
-        demos: bool, outputs: bool, replaces: str,
+        demos: bool, outputs: bool, replaces: str, use_local: bool,
     ) -> Outputs:  # fmt: skip
         card = parts.card
         empty = dict.fromkeys([*card.shown, *parts.lines.values()], "")
@@ -337,7 +338,9 @@ def _wire_card(shared: Shared, parts: PublishParts) -> None:
             if not (run.folder / "adapter").is_dir():
                 return empty
             repo = repo_of(namespace, name) or suggested_name(run)
-            found = api.preview(run, repo, options_of(base_id, seen, demos, outputs))
+            options = options_of(base_id, seen, demos, outputs, replaces)
+            key = token_to_look(shared, asker.token, use_local is True)
+            found = api.preview(run, repo, options, token=key)
         except DittoError as error:
             return {**empty, card.files: failure(error, asker.locale)}
         first, rest = receipts.card_text(found)
@@ -346,12 +349,11 @@ def _wire_card(shared: Shared, parts: PublishParts) -> None:
         shown = {card.files: files, card.first: first, card.rest: rest, card.front: found.front}
         return {**shown, **lines}
 
-    fields = list(parts.fields[:-1])
     on(
         shared,
-        [*(field.change for field in fields), shared.run_changed.change],
+        [*(field.change for field in parts.fields), shared.run_changed.change],
         drawn,
-        [shared.run_id, *fields],
+        [shared.run_id, *parts.fields],
         [*parts.card.shown, *parts.lines.values()],
         trigger_mode="always_last",
     )
