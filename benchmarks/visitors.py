@@ -402,8 +402,13 @@ def watch(pid: int, seen: list[float], done: threading.Event) -> None:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run the app in a process of its own, with a home and a cache of its own."""
+def server(folder: Path, script: str = __file__) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run the app in a process of its own, with a home and a cache of its own.
+
+    Args:
+        folder: for both, and for the log.
+        script: what serves it when called with `--serve PORT`.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -416,7 +421,7 @@ def server(folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    command = [sys.executable, __file__, "--serve", str(port)]
+    command = [sys.executable, script, "--serve", str(port)]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
         url = f"http://127.0.0.1:{port}"

@@ -45,7 +45,9 @@ from ditto_hub.ui.steps.remote import Wish
 from ditto_hub.ui.theme import CSS, theme
 
 STEPS = {"show": show, "train": train, "compare": compare, "publish": publish, "runs": runs}
-QUEUE_LOOKS_EVERY_S = 0.05  # as on Windows; Gradio's thousand times a second take 4 % of a core
+# Gradio looks for work a thousand times a second and for progress a hundred times, which took
+# 2.7 % of a core with nothing to do; it has no setting for either. No handler reports progress.
+QUEUE_LOOKS_EVERY_S, PROGRESS_LOOKS_EVERY_S = 0.05, 5.0
 SIDE_BY_SIDE = 16  # handlers that read a folder or check a form
 BROWSER_KEY = "ditto-hub"  # local storage is the browser's own; this only keeps it over restarts
 
@@ -94,6 +96,8 @@ def share(profile: Profile, page: gr.Blocks, tabs: gr.Tabs, sign_in: bool) -> Sh
         tabs=tabs,
         secret=gr.BrowserState("", storage_key="ditto-hub-visitor", secret=BROWSER_KEY),
         last_run=gr.BrowserState("", storage_key="ditto-hub-run", secret=BROWSER_KEY),
+        step=gr.BrowserState("", storage_key="ditto-hub-step", secret=BROWSER_KEY),
+        settings=gr.BrowserState({}, storage_key="ditto-hub-settings", secret=BROWSER_KEY),
         form=gr.BrowserState({}, storage_key="ditto-hub-publish", secret=BROWSER_KEY),
         run_id=gr.State(""),
         run_changed=gr.State(""),
@@ -134,19 +138,22 @@ def worker(profile: Profile) -> Work:
 
 
 def open_page(app: gr.Blocks, shared: Shared, told: gr.HTML, watch: gr.Button) -> None:
-    """Greet a page: its secret, its claim to what it began signed out, the run it showed last."""
+    """Greet a page: its secret, its claim to what it began signed out, its last run and step."""
 
-    def opened(asker: Asker, last: str) -> Outputs:
+    def opened(asker: Asker, last: str, step: str) -> Outputs:
         asker = replace(asker, secret=asker.secret or new_secret())
         asking, run_id = asker.visitor, ""
         runs.claim(asking, shared.workshop)
-        for wanted in (str(asker.request.query_params.get("run") or ""), last):
+        named = str(asker.request.query_params.get("run") or "")
+        for wanted in (named, last):
             with contextlib.suppress(RunError):
                 run_id = run_id or (own_run(wanted, asking).record.id if wanted else "")
         going = strip.under_way(shared, asker, run_id)
+        # a run that the address names in vain is told of under My runs
+        at = "train" if going else step if step in STEPS and (run_id or not named) else ""
         return {
             **show_run(shared, going or run_id),
-            **({shared.tabs: gr.Tabs(selected="train")} if going else {}),
+            **({shared.tabs: gr.Tabs(selected=at)} if at else {}),
             shared.secret: asker.secret,
             told: privacy(shared.profile, asker.locale),
             watch: gr.update(interactive=True),
@@ -156,9 +163,9 @@ def open_page(app: gr.Blocks, shared: Shared, told: gr.HTML, watch: gr.Button) -
         shared.secret, shared.run_id, shared.last_run, shared.run_changed, shared.tabs, told,
         watch,
     ]  # fmt: skip
-    on(shared, app.load, opened, [shared.last_run], outputs)
+    on(shared, app.load, opened, [shared.last_run, shared.step], outputs)
     shared.last_run.change(None, shared.last_run, None, js=NAME_RUN_JS)
-    shared.tabs.change(None, js=TOP_JS)
+    shared.tabs.change(None, None, shared.step, js=STEP_JS)
 
 
 # the address names the run too, so that a bookmark or a signed-in visitor's other device finds it;
@@ -166,15 +173,30 @@ def open_page(app: gr.Blocks, shared: Shared, told: gr.HTML, watch: gr.Button) -
 NAME_RUN_JS = """(id) => {
   const url = new URL(window.location), loading = !window.dittoNamed;
   if (!id && loading) return;  // the empty value of a page that is still loading
-  if (!loading && id) document.body.scrollIntoView();
+  if (!loading && id) { TO_TOP; }
   window.dittoNamed = true;
   if (id) document.documentElement.dataset.start = "own";
   if (loading && url.searchParams.has("run")) return;
   id ? url.searchParams.set("run", id) : url.searchParams.delete("run");
   window.history.replaceState(null, "", url);
 }"""
-# a step begins at its top, wherever the one before it was left; a run that begins does too
-TOP_JS = """() => document.body.scrollIntoView()"""
+STEP_JS = """() => {
+  TO_TOP;
+  const tab = document.querySelector("#steps > .tab-wrapper [role=tab][aria-selected=true]");
+  return tab ? tab.id.replace(/^step-(.*)-button$/, "$1") : "";
+}"""
+# A step begins at its top, wherever the one before it was left; a run that begins does too. What
+# was pressed may be gone with it: the keyboard then goes on from the step's own tab.
+TO_TOP = """document.body.scrollIntoView();
+  const pressed = document.activeElement, until = Date.now() + 30000, look = () => {
+    const at = document.activeElement;
+    if (at && at !== document.body && at.checkVisibility())
+      return at === pressed && Date.now() < until && setTimeout(look, 100);
+    document.querySelector("#steps > .tab-wrapper [role=tab][aria-selected=true]")
+      ?.focus({ preventScroll: true });
+  };
+  if (navigator.userActivation?.hasBeenActive) setTimeout(look, 100)"""
+STEP_JS, NAME_RUN_JS = (js.replace("TO_TOP", TO_TOP) for js in (STEP_JS, NAME_RUN_JS))
 
 
 MCP_VARIABLE = "GRADIO_MCP_SERVER"  # Gradio's own
@@ -236,5 +258,6 @@ def serve(host: str | None = None, port: int | None = None, profile: Profile | N
     prepare(profile)  # what leases of a GPU find there has to be there before the launch
     app = build_app(profile)
     app.queue(max_size=profile.queue_size, default_concurrency_limit=SIDE_BY_SIDE, api_open=False)
-    app._queue.sleep_when_free = QUEUE_LOOKS_EVERY_S  # Gradio 6.31 has no setting for it
+    app._queue.sleep_when_free = QUEUE_LOOKS_EVERY_S
+    app._queue.progress_update_sleep_when_free = PROGRESS_LOOKS_EVERY_S
     app.launch(server_name=host, server_port=port, **launch_options(profile))

@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 from hub_server import Hub
+from made_runs import make_run
 from oidc import Oidc
 from pages import PATIENCE_MS, App, Watch, new_visitor, signed_env
 from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from ditto_hub.runs.folder import Run
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +25,12 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     running = App(tmp_path_factory.mktemp("app") / "home").start()
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Train once; a test that changes the run changes a copy (`made_runs.give`)."""
+    return make_run(tmp_path_factory.mktemp("made") / "run")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hub_server import Hub
 from hub_state import Fault
-from made_runs import Secrets, give, make_run
+from made_runs import Secrets, give
 from oidc import Oidc
 from pages import DESKTOP, PATIENCE_MS, PHONE, App, Watch, go_to, screenshot
 from playwright.sync_api import Browser, BrowserContext, Page, expect
@@ -32,12 +32,6 @@ base = AutoModelForCausalLM.from_pretrained("alice/ditto-pocket")
 model = PeftModel.from_pretrained(base, sys.argv[1])
 print(sum(p.numel() for n, p in model.named_parameters() if "lora_" in n))
 """
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Train once for the whole module."""
-    return make_run(tmp_path_factory.mktemp("made") / "run")
 
 
 @pytest.fixture(scope="module")

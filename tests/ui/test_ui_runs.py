@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from made_runs import Secrets, give, make_run
+from made_runs import Secrets, give
 from pages import PAIRS, PATIENCE_MS, PHONE, App, Watch, go_to, new_visitor, screenshot, write_cards
 from playwright.sync_api import Browser, Page, expect
 
@@ -31,9 +31,8 @@ class Owner:
 
 
 @pytest.fixture(scope="module")
-def owner(app: App, browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
+def owner(app: App, browser: Browser, made: Run) -> Iterator[Owner]:
     """Let somebody open the page and have four runs."""
-    made = make_run(tmp_path_factory.mktemp("made") / "run")
     context = new_visitor(browser)
     expect.set_options(timeout=PATIENCE_MS)
     page = context.new_page()

@@ -61,6 +61,8 @@ class Shared:
         secret: the browser's secret, in the browser alone.
         run_id: the run that is shown, "" for none.
         last_run: the same, kept in the browser over a reload.
+        step: the step that was looked at last, kept in the browser.
+        settings: the Train step's form, kept in the browser: name of a field -> value.
         form: what was filled in to publish a run, kept in the browser over a sign-in; here, for
             what stands inside a tab is not read from the browser before the tab is opened.
         run_changed: changes whenever another run is shown, or the shown one has ended or changed.
@@ -79,6 +81,8 @@ class Shared:
     secret: gr.BrowserState
     run_id: gr.State
     last_run: gr.BrowserState
+    step: gr.BrowserState
+    settings: gr.BrowserState
     form: gr.BrowserState
     run_changed: gr.State
     cards: gr.HTML

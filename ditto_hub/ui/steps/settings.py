@@ -18,6 +18,7 @@ FRONT = ("update.rounds", "sampling.samples", "warm_start.max_steps", "update.le
 PATHS = tuple(f"{section}.{name}" for section in SECTIONS for name in dials(section))
 BACK = tuple(path for path in PATHS if path not in FRONT)
 ORDER = (*FRONT, *BACK)
+LONGEST = 400  # letters of a setting that is a text
 
 Control = gr.Number | gr.Checkbox | gr.Dropdown | gr.Textbox
 
@@ -59,7 +60,7 @@ def build_dials(start: str) -> Dials:
             with gr.Row(elem_classes="d-dials"):
                 values += [_control(p, config) for p in BACK if p.startswith(f"{section}.")]
     form = Dials(choice, seed, values)
-    choice.change(
+    choice.input(
         values_of, choice, values, queue=False, show_progress="hidden", api_visibility="private"
     )
     return form
@@ -86,6 +87,16 @@ def checked(form: Dials, values: Sequence[float | None], locale: str) -> dict[gr
             about = say(key, locale, value=value, about=about)
         told[field] = gr.update(info=about, elem_classes=["d-wrong"] if wrong else [])
     return told
+
+
+def takes(path: str, value: object) -> bool:
+    """Tell whether a value, from wherever, is of the kind that a field of the form holds."""
+    if path == "seed" or _kind(path) in (int, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if _kind(path) is bool:
+        return isinstance(value, bool)
+    choices = _dial(path).choices
+    return isinstance(value, str) and (value in choices if choices else len(value) <= LONGEST)
 
 
 def values_of(name: str) -> list[Any]:
@@ -126,7 +137,7 @@ def _control(path: str, config: RunConfig) -> Control:
     if kind is str and dial.choices:
         return gr.Dropdown(list(dial.choices), value=value, **told)
     if kind is str:
-        return gr.Textbox(value, max_length=400, **told)
+        return gr.Textbox(value, max_length=LONGEST, **told)
     digits = 0 if kind is int else None
     return gr.Number(value, precision=digits, **told)  # its range: `checked`, in words
 

@@ -35,10 +35,10 @@ from ditto_hub.ui.serving.base_models import (
 )
 from ditto_hub.ui.serving.events import Asker, Outputs, on, show_run
 from ditto_hub.ui.serving.session import Shared, Visitor, own_run
-from ditto_hub.ui.steps import progress
+from ditto_hub.ui.steps import progress, remembered
 from ditto_hub.ui.steps.quota import build_quota
 from ditto_hub.ui.steps.remote import Wish, build_wish, start_job
-from ditto_hub.ui.steps.settings import Dials, build_dials, checked, numbers, read_config
+from ditto_hub.ui.steps.settings import Dials, build_dials, checked, numbers, read_config, values_of
 from ditto_hub.words import say
 
 # In the browser, so that no late answer undoes a choice. Gradio 6.31 leaves the browser's own tick
@@ -107,6 +107,7 @@ def build(shared: Shared) -> TrainParts:
     )  # fmt: skip
     run_parts = progress.build(shared)
     _wire_base(shared, parts)
+    remembered.build(shared, base, other, dials)
     _wire_cards(shared, parts)
     _wire_estimate(shared, parts)
     _wire_start(shared, parts, run_parts.lease)
@@ -127,9 +128,16 @@ def _wire_base(shared: Shared, parts: TrainParts) -> None:
         wanted = require_base(wanted_of(base, other), shared.profile)
         offer = shared.profile.base(wanted)
         if offer is not None:  # its card says what it is
-            return {parts.base_note: "", parts.dials.preset: offer.preset}
-        words = preflight_words(wanted, asker.hub_token, asker.locale)
-        return {parts.base_note: words, parts.dials.preset: "fast"}
+            return {parts.base_note: ""}
+        return {parts.base_note: preflight_words(wanted, asker.hub_token, asker.locale)}
+
+    def begun(asker: Asker, base: str, other: str, now: str) -> Outputs:
+        offer = shared.profile.base(wanted_of(base, other))
+        wanted = offer.preset if offer is not None else "fast"
+        if wanted == now:  # what was set stays
+            return {}
+        values = zip(parts.dials.values, values_of(wanted), strict=True)
+        return {parts.dials.preset: wanted, **dict(values)}
 
     def taken(asker: Asker, base: str, other: str) -> Outputs:
         return {shared.base: wanted_of(base, other)}
@@ -139,7 +147,7 @@ def _wire_base(shared: Shared, parts: TrainParts) -> None:
     parts.other.change(None, [parts.other, parts.base], parts.base, js=UNTICK_JS)
     for act, outputs in (
         (taken, [shared.base]),
-        (described, [parts.base_note, parts.dials.preset]),
+        (described, [parts.base_note]),
     ):
         on(
             shared,
@@ -151,6 +159,15 @@ def _wire_base(shared: Shared, parts: TrainParts) -> None:
             kind="hub" if act is described else "light",
             trigger_mode="always_last",
         )
+    # only when a person chooses: what the browser remembers is put back as it was
+    on(
+        shared,
+        [parts.base.input, parts.other.input],
+        begun,
+        [parts.base, parts.other, parts.dials.preset],
+        [parts.dials.preset, *parts.dials.values],
+        trigger_mode="always_last",
+    )
 
 
 def _wire_cards(shared: Shared, parts: TrainParts) -> None:
