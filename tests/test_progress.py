@@ -39,6 +39,25 @@ def test_time_left_is_unknown_until_each_kind_of_stage_has_a_pace() -> None:
     assert progress.seconds_left() is None
 
 
+def test_an_estimate_says_the_time_left_before_any_pace_is_known() -> None:
+    """Stages that have not run take what was expected, at the pace so far, by hand.
+
+    Expected are 4 + 3 + 2 + 3 + 2 = 14 s; where the warm start takes twice as long as it should,
+    each of the 10 s after it counts twice, but sft-long, which is like it, has its pace.
+    """
+    expected = {"warm-start": 1.0, "sampling": 3.0, "update": 1.0, "scoring": 3.0, "sft-long": 1.0}
+    progress = started()
+    progress.expected = expected
+    assert progress.seconds_left() == pytest.approx(14.0)
+    progress.see(step("warm-start", 1, 60.0))  # the first, which tells nothing
+    assert progress.seconds_left() == pytest.approx(13.0)
+    progress.see(step("warm-start", 3, 6.0))
+    assert progress.seconds_left() == pytest.approx(2.0 + 2 * 10.0)
+    progress.see(step("warm-start", 4, 8.0))
+    progress.see(StageFinished(stage="warm-start", seconds=8.0, time=8.0))
+    assert progress.seconds_left() == pytest.approx(2 * 10.0)
+
+
 def test_time_left_adds_the_stages_to_come_at_the_pace_so_far() -> None:
     """Scoring is guessed from sampling and sft-long from the warm start, by hand: 3 + 2 = 5 s."""
     progress = started()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ditto_hub.config import RunConfig
@@ -14,8 +15,10 @@ from ditto_hub.events import (
     StageStarted,
     StepTaken,
 )
+from ditto_hub.runs.folder import Run
 
 # What a stage that has not run yet is guessed from, until one of its name has.
+SETTLED = 3  # steps of a stage, of which the first is slow, that tell its pace against an estimate
 LIKE = {"scoring": "sampling", "sft-long": "warm-start", "lessons": "sampling"}
 
 
@@ -43,12 +46,23 @@ def plan_of(config: RunConfig, demonstrations: int) -> list[tuple[str, int | Non
     return stages
 
 
+def expected_s(run: Run) -> dict[str, float]:
+    """Return stage -> seconds of one of its steps, by the run's estimate; none without one."""
+    seconds = run.record.estimate.get("seconds") or {}
+    steps: Counter[str] = Counter()
+    for name, _, count in plan_of(run.config, len(run.demos().train)):
+        steps[name] += count
+    return {name: seconds[name] / steps[name] for name in seconds if steps[name]}
+
+
 @dataclass
 class Progress:
     """Follow a run's events.
 
     Args:
         plan: the run's stages in order, as (name, most steps).
+        expected: stage -> seconds of one of its steps, by an estimate; used, at the pace of the
+            stages so far, for those that have not run yet.
     """
 
     plan: Sequence[tuple[str, int]] = ()
@@ -58,6 +72,7 @@ class Progress:
     step: int = 0
     total_steps: int = 1
     loss: float | None = None
+    expected: Mapping[str, float] = field(default_factory=dict)
     _began: float = 0.0
     _now: float = 0.0
     _per_step: dict[str, list[float]] = field(default_factory=dict)
@@ -89,18 +104,30 @@ class Progress:
         return min(1.0, (self.done + (0.0 if finished else under_way)) / len(self.plan))
 
     def seconds_left(self) -> float | None:
-        """Return the seconds to go at the pace so far; None while a kind of stage is unknown."""
+        """Return the seconds to go at the pace so far; None while a kind of stage is unknown,
+        where nothing was estimated."""
         total = 0.0
         for index, (name, steps) in enumerate(self.plan[self.done :]):
             known = self._per_step.get(name) or self._per_step.get(LIKE.get(name, ""))
             left = steps
             if index == 0 and name == self.stage and 0 < self.step < self.total_steps:
                 left = steps - self.step
-                known = known or [(self._now - self._began) / self.step]
+                if self.step >= SETTLED or name not in self.expected:
+                    known = known or [(self._now - self._began) / self.step]
+            if not known and name in self.expected:
+                known = [self.expected[name] * self._slower()]
             if not known:
                 return None
             total += left * sum(known) / len(known)
         return total
+
+    def _slower(self) -> float:
+        """Return how many times what was expected the steps took so far; 1 before the first."""
+        took = {name: sum(paces) / len(paces) for name, paces in self._per_step.items()}
+        if not took and SETTLED <= self.step < self.total_steps:
+            took = {self.stage: (self._now - self._began) / self.step}
+        both = [(took[name], self.expected[name]) for name in took if self.expected.get(name)]
+        return sum(a for a, _ in both) / sum(b for _, b in both) if both else 1.0
 
     def words(self) -> str:
         """Return one line: stage, round, step, loss, time left."""

@@ -122,7 +122,7 @@ def starter(shared: Shared) -> endpoints.Start:
 
 
 def worker(profile: Profile) -> Work:
-    """Return what the workshop does with a run: the base model's own texts first, then training."""
+    """Return what the workshop does with a run: a text of the base model first, then training."""
 
     def work_on(
         run: Run, owner: str, token: Token | str, stop: Callable[[], str]
@@ -131,7 +131,8 @@ def worker(profile: Profile) -> Work:
         # without them the page shows the rest, and training says itself what is amiss
         with contextlib.suppress(DittoError):
             if run.load_state() is None:
-                write_base_texts(run, run.demos().train, profile, owner, token)
+                # the one that the page shows; more would keep training waiting for minutes
+                write_base_texts(run, run.demos().train[:1], profile, owner, token)
         yield from work(run, profile, visitor=owner, token=token, should_stop=stop)
 
     return work_on

@@ -7,6 +7,7 @@
 
 const KEPT = "ditto-hub-cards"; // in local storage
 const FEWEST = 2; // as many as the least that train, so that the page says by itself what to do
+const ADVISED = 7; // at which a voice shows well: then the button adds more
 const PATIENCE = 5000, SOON = 500; // milliseconds after which cards are sent anew: see `wait`
 const words = props.labels[navigator.language] || props.labels.en;
 const host = element.querySelector(".d-cards");
@@ -35,12 +36,21 @@ function box(card, name, rows) {
     card[name] = area.value;
     said.delete(card.id);
     if (name === "prompt") tell(card);
+    grow(card);
     publish();
   });
   area.addEventListener("paste", (event) => spread(event, card, name));
   const author = node("em", { className: "d-author", hidden: true });
   return node("label", { className: `d-card-${name}` },
     node("span", { textContent: words[name] }), author, area);
+}
+
+// Put an empty card under the last one as soon as a text is on it, so that nobody has to ask.
+function grow(card) {
+  if (card !== cards.at(-1) || !card.completion.trim()) return;
+  if (cards.length >= Math.min(ADVISED, props.most)) return;
+  cards = [...cards, blank()];
+  show();
 }
 
 // Say who wrote a prompt, until the person edits it.

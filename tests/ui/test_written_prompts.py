@@ -62,3 +62,16 @@ def test_what_cannot_get_prompts_is_told(app: App, visit: Callable[..., Page]) -
     expect(note).to_contain_text("pocket")
     expect(note).to_contain_text("smollm2")
     expect(page.locator("#show-prompt-1 textarea")).to_have_value("")
+
+
+def test_an_empty_card_follows_the_last_text(app: App, visit: Callable[..., Page]) -> None:
+    """A text on the last card brings the next one, up to seven; a prompt alone brings none."""
+    page = visit(app.url)
+    page.fill("#show-prompt-2 textarea", "A prompt alone.")
+    expect(page.locator("#show-prompt-3")).to_have_count(0)
+    for number in range(2, 8):
+        page.fill(f"#show-completion-{number} textarea", f"Text {number}.")
+        expect(page.locator(f"#show-prompt-{number + 1}")).to_have_count(int(number < 7))
+    expect(page.locator("#show-completion-7 textarea")).to_be_focused()
+    page.click("#show-add")
+    expect(page.locator("#show-prompt-8")).to_have_count(1)

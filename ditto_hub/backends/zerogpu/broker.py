@@ -23,7 +23,6 @@ from ditto_hub.backends.zerogpu.lease import (
     STOP_FILE,
     Item,
     Pace,
-    expected_s,
     remaining_s,
 )
 from ditto_hub.backends.zerogpu.ledger import Ledger
@@ -32,6 +31,7 @@ from ditto_hub.backends.zerogpu.refusals import Ask, Refusal, Terms, plan_ask
 from ditto_hub.errors import BackendError, LeaseError, RunBusyError, RunError
 from ditto_hub.runs.folder import Run
 from ditto_hub.runs.lease_words import Around, lease_line
+from ditto_hub.runs.progress import expected_s
 from ditto_hub.tokens import Token
 from ditto_hub.words import text_from_json
 

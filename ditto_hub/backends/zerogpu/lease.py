@@ -11,7 +11,6 @@ import gc
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ from ditto_hub.backends.generation import Desk, WriteRequest, write_texts
 from ditto_hub.backends.local import dress
 from ditto_hub.errors import BackendError, DittoError, MemoryShortError, RunBusyError
 from ditto_hub.runs.folder import Run
-from ditto_hub.runs.progress import LIKE, Progress, plan_of
+from ditto_hub.runs.progress import LIKE, Progress
 from ditto_hub.words import text_to_json
 
 log = logging.getLogger(__name__)
@@ -187,15 +186,6 @@ class LeaseClock:
         if why:
             return why
         return "" if self.fits(self.pace.next_s(self._ahead)) else OUT_OF_TIME
-
-
-def expected_s(run: Run) -> dict[str, float]:
-    """Return stage -> seconds of one of its steps, by the run's estimate; none without one."""
-    seconds = run.record.estimate.get("seconds") or {}
-    steps: Counter[str] = Counter()
-    for name, _, count in plan_of(run.config, len(run.demos().train)):
-        steps[name] += count
-    return {name: seconds[name] / steps[name] for name in seconds if steps[name]}
 
 
 def remaining_s(run: Run, pace: Pace) -> float | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from ditto_hub import events as ev
 from ditto_hub.config import RunConfig
 from ditto_hub.runs.folder import Run
-from ditto_hub.runs.progress import Progress, plan_of
+from ditto_hub.runs.progress import Progress, expected_s, plan_of
 from ditto_hub.words import Text
 
 StepKey = tuple[int, int]  # round and step
@@ -111,7 +111,7 @@ class Tail:
 
     def __init__(self, run: Run) -> None:
         self.path = run.folder / "events.jsonl"
-        self.story = Story(run.config)
+        self.story = Story(run.config, Progress(expected=expected_s(run)))
         self._offset = 0
         self._lock = threading.Lock()
 

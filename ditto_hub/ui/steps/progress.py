@@ -169,19 +169,21 @@ def _wire_voices(shared: Shared, parts: ProgressParts) -> None:
         demos = run.demos().train
         names = [(f"{n}. {shorten(d.prompt_text)}", d.id) for n, d in enumerate(demos, start=1)]
         kept = chosen if chosen in [name for _, name in names] else names[0][1]
-        base = shared.profile.backend == "zerogpu" and not base_texts(run)
-        return {
-            parts.demo: gr.update(choices=names, value=kept),
-            parts.base_text: gr.update(visible=base),
-        }
+        return {parts.demo: gr.update(choices=names, value=kept)}
 
     def latest(asker: Asker, run_id: str, demo: str, sample: int) -> Outputs:
         if not run_id or not demo:
             return {parts.voices: "", parts.at: gr.update(visible=False)}
-        texts = texts_for(asker.run(run_id), demo, sample, asker.locale)
+        run = asker.run(run_id)
+        texts = texts_for(run, demo, sample, asker.locale)
+        free = shared.profile.backend == "zerogpu" or run.record.status != "running"
         last = max(1, len(texts) - 2)  # after what was shown and the first that was written
         slider = gr.update(maximum=max(2, last), value=last, visible=last > 1)
-        return {parts.voices: render.voices(texts, last, asker.locale), parts.at: slider}
+        return {
+            parts.voices: render.voices(texts, last, asker.locale),
+            parts.at: slider,
+            parts.base_text: gr.update(visible=free and demo not in base_texts(run)),
+        }
 
     def earlier(asker: Asker, run_id: str, demo: str, sample: int, at: int) -> Outputs:
         if not run_id or not demo:
@@ -190,15 +192,14 @@ def _wire_voices(shared: Shared, parts: ProgressParts) -> None:
         return {parts.voices: render.voices(texts, at, asker.locale)}
 
     on(
-        shared, shared.run_changed.change, choices, [shared.run_id, parts.demo],
-        [parts.demo, parts.base_text],
+        shared, shared.run_changed.change, choices, [shared.run_id, parts.demo], [parts.demo]
     )  # fmt: skip
     on(
         shared,
         [parts.demo.change, parts.scores.change, shared.run_changed.change],
         latest,
         [shared.run_id, parts.demo, number],
-        [parts.voices, parts.at],
+        [parts.voices, parts.at, parts.base_text],
         trigger_mode="always_last",
     )
     on(
@@ -227,14 +228,18 @@ def _wire_base_text(shared: Shared, parts: ProgressParts) -> None:
         demos = [d for d in run.demos() if d.id == demo]
         write_base_texts(run, demos, shared.profile, asker.visitor.owner, asker.hub_token)
         texts = texts_for(run, demo, 0, asker.locale)
-        return {parts.voices: render.voices(texts, 1, asker.locale), parts.note: ""}
+        return {
+            parts.voices: render.voices(texts, 1, asker.locale),
+            parts.base_text: gr.update(visible=False),
+            parts.note: "",
+        }
 
     on(
         shared,
         parts.base_text.click,
         write,
         [shared.run_id, parts.demo],
-        [parts.voices, parts.note],
+        [parts.voices, parts.base_text, parts.note],
         busy=parts.base_text,
         refused=parts.note,
         kind="model",

@@ -14,6 +14,7 @@ from ditto_hub.api.creation import join_demos
 from ditto_hub.api.estimating import require_room
 from ditto_hub.config import RunConfig, preset
 from ditto_hub.cost.admission import require_run
+from ditto_hub.cost.estimates import Estimate
 from ditto_hub.cost.limits import starting
 from ditto_hub.cost.shapes import SHAPES
 from ditto_hub.demos.demonstrations import DemoSet
@@ -272,13 +273,16 @@ def start_run(
     demos, before = _plan(cards, parent, asking, shared)
     base = require_base(base, shared.profile)
     wait_for_libraries()  # the base model's own tokenizer reads the demonstrations
-    _require_fit(demos, base, config, shared, token, wish)
+    found = _require_fit(demos, before, base, config, shared, token, wish)
     with (
         starting(asking.owner, asking.name is not None, shared.profile, time.time()),
         contextlib.ExitStack() as undo,
     ):
         run = api.create_run(demos, base, config, owner=asking.owner, parent=before, token=token)
         undo.callback(run.delete)
+        if found is not None:
+            run.record.estimate = found.to_json()
+            run.save_record()
         require_run(run, shared.profile)  # of a parent, nothing has been asked yet
         if wish.keep and asking.name is not None:
             api.agree_to_keep(run)
@@ -291,19 +295,21 @@ def start_run(
 
 
 def _require_fit(
-    demos: DemoSet, base: str, config: RunConfig, shared: Shared, token: Token | str, wish: Wish
-) -> None:
-    """Refuse a run that cannot fit where it is to go; what cannot be computed is let through.
+    demos: DemoSet, before: Run | None, base: str, config: RunConfig, shared: Shared,
+    token: Token | str, wish: Wish,
+) -> Estimate | None:  # fmt: skip
+    """Return what a run should take where it is to go, or None where that cannot be computed.
 
     Raises:
         MemoryShortError: saying what would fit.
     """
     try:
-        require_room(estimate(demos, base, config, wish.flavor, shared.profile, token))
+        whole = demos if before is None else join_demos(before.demos(), demos)
+        return require_room(estimate(whole, base, config, wish.flavor, shared.profile, token))
     except MemoryShortError:
         raise
     except DittoError:  # making the run says what is wrong with them
-        return
+        return None
 
 
 def _wire_start(shared: Shared, parts: TrainParts, lease: gr.State) -> None:
