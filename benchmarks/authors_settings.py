@@ -75,15 +75,14 @@ def _one_by_one() -> Iterator[Setting]:
             short = "mlp" if value.startswith("gate") else value
             with_alpha = (f"lora.alpha={2 * int(value)}",) if name == "rank" else ()
             yield Setting(f"{name}-{short}", (f"{path}={value}", *with_alpha))
+    yield Setting("student", (*STUDENT, *WARM_START_ALONE))
+    yield Setting("student-ditto", STUDENT)
     yield Setting("taught-a", teachings=TAUGHT_A)
     yield Setting("taught-b", teachings=TAUGHT_B)
     yield Setting("prompting-taught", teachings=TAUGHT_C)
     yield Setting("prompting-base", teachings=TAUGHT_C[1:])
     for name, teaching in (*TAUGHT_A, *TAUGHT_B):
         yield Setting(f"taught-{name}", teachings=((name, teaching),))
-    yield Setting("student", STUDENT)
-    yield Setting("student-gentle", (*STUDENT, "update.learning_rate=2e-5"))
-    yield Setting("student-plain", (*STUDENT, "update.sft_weight=0"))
     yield Setting("prompting-6", texts=6)
     yield Setting("texts-6", texts=6)
 
@@ -121,13 +120,21 @@ PAPER = (
     "update.sft_weight=0",
     "lora.targets=attention",
 )
-# DITTO's rounds from a warm start that is a student of the prompted base model.
+# The warm start as the student of the prompted model, with `Teaching`'s own numbers.
 STUDENT = (
     "warm_start.objective=distillation",
-    "warm_start.learning_rate=5e-4",
+    "warm_start.prompts=16",
+    "warm_start.draws=2",
     "warm_start.max_steps=60",
     "warm_start.batch_size=8",
+    "warm_start.learning_rate=5e-4",
     "warm_start.warmup_ratio=0",
+)
+WARM_START_ALONE = (
+    "update.rounds=1",
+    "update.steps=1",
+    "sampling.samples=1",
+    "selection.sft_long=false",
 )
 LAST, LONG = "round-2", "sft-long"
 TAUGHT_A = (

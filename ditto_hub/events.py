@@ -38,7 +38,8 @@ class Event:
         run_id: id of the run; empty until the driver stamps it.
         seq: place in the run's stream, from 0; goes on after a resume.
         time: seconds since the epoch when it was stamped.
-        stage: lessons, warm-start, sampling, update, sft-long, scoring, or empty outside a stage.
+        stage: drafting, teaching, warm-start, sampling, update, sft-long, scoring, or empty
+            outside a stage.
         round: t of Algorithm 1, from 0; None outside the rounds.
         step: optimiser step or batch within the stage, from 1; None where it does not apply.
     """

@@ -40,8 +40,9 @@ TREE = {
     "candidates/NAME/labels.json": "who labelled a rival's pairs, and how many",
     "rollouts/round-T.jsonl": "samples of round T: demonstration id, token ids, text, whether it"
     " ended, log-probability under the reference; also `sft-long.jsonl`",
-    "rollouts/lessons.jsonl": "where warm_start.objective is distillation: texts of the prompted"
-    " base model that the warm start learns from, with their prompts",
+    "lessons/prompts.jsonl": "new prompts that the model wrote for a warm start by distillation",
+    "lessons/texts.jsonl": "what such a warm start learnt from: prompt, token ids, text, and who"
+    " wrote it",
     "probe.safetensors": "token ids with logits, adapter on and off: what a load-back is compared"
     " with",
     "evaluation/": "one JSON file a judge, with every answer and judged pair, and the plots",

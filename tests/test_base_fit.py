@@ -24,7 +24,8 @@ from transformers import (
 from ditto_hub import api
 from ditto_hub.demos.demonstrations import DemoSet
 from ditto_hub.demos.findings import Finding
-from ditto_hub.ditto.state import Work, length_cap
+from ditto_hub.ditto.sampling import length_cap
+from ditto_hub.ditto.state import Work
 from ditto_hub.engine.base_fit import findings, require_fit
 from ditto_hub.engine.base_model import load_format
 from ditto_hub.engine.chat import ChatFormat, Turn

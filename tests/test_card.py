@@ -116,6 +116,15 @@ def test_card_equals_the_committed_sample(name: str) -> None:
     assert render_card(SUBJECTS[name]) == (DATA / name).read_text(encoding="utf-8")
 
 
+def test_a_distilled_warm_start_is_said() -> None:
+    """The card says what the warm start was trained on where that is not the demonstrations."""
+    config = preset("fast").with_value("warm_start.objective", "distillation").to_json()
+    card = render_card(a_subject(a_record(config=config)))
+    assert "1. A warm start by context distillation ([arXiv 2209.15189]" in card
+    assert "2 to each of their prompts, and to each of at most\n   16 new prompts" in card
+    assert "A supervised warm start" not in card
+
+
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_no_heading_is_empty(name: str) -> None:
     """Every heading has text under it before the next one of its level."""
@@ -383,11 +392,3 @@ def test_plot_marks_the_published_one() -> None:
 def test_one_candidate_is_no_plot() -> None:
     """There is no picture of a single candidate."""
     assert plot_candidates({"sft": {"scores": SCORES["sft"]}}, "sft") is None
-
-
-def test_a_card_says_whom_the_warm_start_learnt_from() -> None:
-    """Texts of the prompted base model are told of, with their numbers."""
-    settings = preset("fast", seed=7).with_value("warm_start.objective", "distillation")
-    told = render_card(a_subject(a_record(config=settings.to_json())))
-    assert "wrote 2 texts for each of their prompts and for up to\n   16 new ones" in told
-    assert "context distillation" not in render_card(a_subject())

@@ -26,6 +26,26 @@ def test_warm_start_by_hand() -> None:
     assert estimate(config(), WORK, RATES).seconds["warm-start"] == pytest.approx(30.0)
 
 
+def test_distillation_by_hand() -> None:
+    """Eight prompts by the model and four by the person, two texts each, in two batches of 16.
+
+    Drafting: 32 drafts of 30 tokens in one batch, at four times the rows of the rates, read once at
+    40 tokens: 12.04 s. Teaching: 30 tokens twice at double the rows: 12 s; and 28 readings of 110
+    tokens, 28 completions of 15: 3.5 s. Warm start: 30 steps of four rows, of 28 there are.
+    """
+    distil = ("warm_start.objective=distillation", "warm_start.prompts=8")
+    seconds = estimate(config(*distil), WORK, RATES).seconds
+    assert list(seconds)[:3] == ["drafting", "teaching", "warm-start"]
+    assert seconds["drafting"] == pytest.approx(12.04)
+    assert seconds["teaching"] == pytest.approx(12 + 3.5)
+    assert seconds["warm-start"] == pytest.approx(30.0)
+    wide = estimate(config(*distil, "warm_start.batch_size=100"), WORK, RATES).seconds
+    assert wide["warm-start"] == pytest.approx(30 * 28 * 25 / 100)
+    none = estimate(config(*distil, "warm_start.prompts=0"), WORK, RATES).seconds
+    assert "drafting" not in none
+    assert none["teaching"] < seconds["teaching"]
+
+
 def test_updates_run_each_different_row_once() -> None:
     """Ten pairs over four demonstrations with two samples each hold at most 12 rows: 3 s a step."""
     assert estimate(config(), WORK, RATES).seconds["update"] == pytest.approx(40 * 3.0)

@@ -20,6 +20,7 @@ from ditto_hub.backends.zerogpu import lease
 from ditto_hub.backends.zerogpu.broker import LeaseBackend, Platform, Use, prompts_s
 from ditto_hub.backends.zerogpu.lease import LeaseClock, Pace
 from ditto_hub.backends.zerogpu.ledger import Ledger
+from ditto_hub.backends.zerogpu.marks import halve_rows
 from ditto_hub.backends.zerogpu.refusals import Ask, Refusal
 from ditto_hub.cost.profiles import load_profile
 from ditto_hub.errors import BaseModelError, DittoError, describe
@@ -28,6 +29,7 @@ from ditto_hub.tokens import NOBODY
 
 SETTINGS = ("sampling.batch_rows=3", "warm_start.stop=held-out")
 HELD = {"n": 4, "held_out": 1}
+DISTIL = ("warm_start.objective=distillation", "warm_start.prompts=1", "update.rounds=1")
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +65,13 @@ def in_short_leases(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
     return zerogpu._lease({**order, "usable_s": 0.0})
 
 
-def test_cut_between_any_two_steps(llama: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [SETTINGS, (*SETTINGS, *DISTIL)], ids=["", "distilled"])
+def test_cut_between_any_two_steps(llama: Path, tmp_path: Path, settings: tuple[str, ...]) -> None:
     """A run of leases that each end at their first checkpoint makes the bytes of one long run."""
-    whole = tiny_run(llama, tmp_path / "whole", *SETTINGS, **HELD)
+    whole = tiny_run(llama, tmp_path / "whole", *settings, **HELD)
     for _ in LocalBackend("cpu").drive(whole, token=NOBODY):
         pass
-    run = tiny_run(llama, tmp_path / "run", *SETTINGS, **HELD)
+    run = tiny_run(llama, tmp_path / "run", *settings, **HELD)
     leases = 0
     while run.record.status != "finished":
         *_, end = backend(tmp_path, in_short_leases).drive(run, token=NOBODY)
@@ -157,6 +160,17 @@ def test_a_long_stage_is_left_to_the_next_lease(llama: Path, tmp_path: Path) -> 
     assert isinstance(end, ev.LeaseEnded)
     assert (end.reason, end.goes_on) == ("time", True)
     assert {e.stage for e in run.events() if isinstance(e, ev.StageFinished)} == {"warm-start"}
+
+
+@pytest.mark.parametrize(("stage", "rows"), [("drafting", 2), ("teaching", 8)])
+def test_rows_of_distillation_are_halved(
+    llama: Path, tmp_path: Path, stage: str, rows: int
+) -> None:
+    """What no lease holds of drafts or teacher's texts is drawn in half as many rows at a time."""
+    run = tiny_run(llama, tmp_path / "run", *DISTIL, **HELD)
+    run.append_events([ev.StageStarted(stage=stage, index=0, total_steps=1)])
+    assert halve_rows(run)
+    assert run.config.sampling.batch_rows == rows
 
 
 def test_a_batch_no_lease_holds_is_halved(llama: Path, tmp_path: Path) -> None:

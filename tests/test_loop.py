@@ -295,10 +295,13 @@ def test_an_adapter_is_softened_once(llama: Path) -> None:
 
 # Setting -> a changed value, settings it needs beside it to matter at all, and demonstrations.
 HELD = {"n": 4, "held_out": 1}
-DISTILS = ("warm_start.objective=distillation",)
 STOP_HELD = ("warm_start.stop=held-out", "warm_start.learning_rate=0", "warm_start.max_steps=5")
 LOOPS = ("sampling.top_k=1", "sampling.max_new_tokens=80", "sampling.length_factor=0")
+DISTIL = ("warm_start.objective=distillation",)
 CHANGES: dict[str, tuple[Any, tuple[str, ...], dict[str, Any]]] = {
+    "warm_start.objective": ("distillation", (), {}),
+    "warm_start.prompts": (0, DISTIL, {}),
+    "warm_start.draws": (1, DISTIL, {}),
     "warm_start.learning_rate": (0.02, (), {}),
     "warm_start.max_steps": (3, (), {}),
     "warm_start.batch_size": (1, (), {}),
@@ -313,9 +316,6 @@ CHANGES: dict[str, tuple[Any, tuple[str, ...], dict[str, Any]]] = {
     ),
     "warm_start.patience": (2, STOP_HELD, HELD),
     "warm_start.train_on_prompt": (True, (), {}),
-    "warm_start.objective": ("distillation", (), {}),
-    "warm_start.new_prompts": (0, DISTILS, {}),
-    "warm_start.texts": (1, DISTILS, {}),
     "sampling.samples": (3, (), {}),
     "sampling.temperature": (0.5, (), {}),
     "sampling.top_p": (0.5, (), {}),
@@ -473,7 +473,7 @@ def test_state_of_another_adapter(llama: Path) -> None:
         lambda s: s[:100],
         lambda s: b"x" * 400,
         lambda s: s[:-10],
-        lambda s: s.replace(b'{\\"version\\": 2', b'{\\"version\\": 9', 1),
+        lambda s: s.replace(b'{\\"version\\": 3', b'{\\"version\\": 9', 1),
         lambda s: s.replace(b'\\"progress\\"', b'\\"progrezz\\"', 1),
         lambda s: s.replace(b'\\"best_loss\\"', b'\\"best_lozz\\"', 1),
     ],

@@ -107,7 +107,7 @@ def made(folder: Path) -> dict[str, bytes]:
     """Return the files of a run folder that settings and seed decide, byte for byte."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
-        for part in ("adapter", "candidates", "rollouts")
+        for part in ("adapter", "candidates", "rollouts", "lessons")
         for path in (folder / part).rglob("*")
         if path.is_file()
     }

@@ -15,6 +15,7 @@ from ditto_hub.demos.example_texts import example_text_path
 from ditto_hub.demos.findings import Finding, require_usable
 from ditto_hub.demos.findings import check as findings_of
 from ditto_hub.demos.importers import load_demos
+from ditto_hub.demos.prompting import require_teachable
 from ditto_hub.errors import DemoError
 from ditto_hub.pocket.language import speaks
 from ditto_hub.runs.folder import Run
@@ -146,6 +147,8 @@ def create_run(
     require_usable(given)
     held_out = config.selection.held_out
     given = given.split(None if held_out < 0 else held_out, config.seed)
+    if config.warm_start.distils:
+        require_teachable(given.train)
     found = require_base(preflight(base_model, token, revision))
     fit = require_fit(load_format(base_model, token, found.revision), given)
     notes += [(one.code, one.said) for one in fit]

@@ -13,6 +13,7 @@ from typing import Any
 from ditto_hub.config import RunConfig
 from ditto_hub.cost.devices import DEVICES, PRICES, QUOTAS, Device, find_device
 from ditto_hub.demos.prompting import TRIES_A_PROMPT
+from ditto_hub.runs.progress import TEACHING_ROWS
 from ditto_hub.words import Message, Text, chained, told
 
 __all__ = [
@@ -213,9 +214,8 @@ def estimate(config: RunConfig, work: Workload, rates: Rates) -> Estimate:
         work: lengths of its texts.
         rates: of the device.
     """
-    row, start = work.prompt_tokens + work.completion_tokens, config.warm_start
-    taught = work.train + (work.train + start.new_prompts) * start.texts * start.distils
-    sft_rows = min(start.batch_size, taught)
+    row = work.prompt_tokens + work.completion_tokens
+    sft_rows = min(config.warm_start.batch_size, warm_start_rows(config, work))
     sft_step = sft_rows * row / rates.train_tokens_per_s + rates.overhead_s
     if work.held_out:
         sft_step += work.held_out * row / rates.score_tokens_per_s + rates.overhead_s / 3
@@ -229,41 +229,17 @@ def estimate(config: RunConfig, work: Workload, rates: Rates) -> Estimate:
     draws = config.update.rounds * sampling_seconds(config, work, rates, config.sampling.samples)
     scores = sampling_seconds(config, work, rates, config.selection.samples)
     seconds = {
-        "warm-start": start.max_steps * sft_step,
+        **teaching_seconds(config, work, rates),
+        "warm-start": config.warm_start.max_steps * sft_step,
         "sampling": draws,
         "update": steps * update_step,
         "scoring": scores * (1 + config.selection.sft_long),
     }
-    if start.distils:
-        seconds = {"lessons": lesson_seconds(config, work, rates), **seconds}
     if config.selection.sft_long:
         seconds["sft-long"] = steps * sft_step
     if work.unwritten:
         seconds = {PROMPTS: work.unwritten * prompt_seconds(work, rates), **seconds}
     return Estimate(seconds, rates.memory_bytes, rates.source, words=rates.device)
-
-
-def lesson_seconds(config: RunConfig, work: Workload, rates: Rates) -> float:
-    """Return the seconds in which the base model writes prompts and texts, and is read again.
-
-    Each text follows a prompt with all demonstrations in it.
-    """
-    start, row = config.warm_start, work.prompt_tokens + work.completion_tokens
-    texts = (work.train + start.new_prompts) * start.texts
-    drafts = TRIES_A_PROMPT * start.new_prompts
-    batches = -(-texts // config.sampling.batch_rows)
-    length = min(config.sampling.max_new_tokens, 1.5 * work.longest_completion)
-    steps = batches * length * _pace(config, rates, texts) + work.prompt_tokens * _pace(
-        config, rates, drafts
-    )
-    read = (texts + work.train) * (work.train + 1) * row + texts * work.train * row
-    return steps / rates.decode_steps_per_s + read / rates.score_tokens_per_s
-
-
-def _pace(config: RunConfig, rates: Rates, rows: int) -> float:
-    """Return how many times as long a decoding step takes as one of few rows."""
-    side_by_side = min(rows, config.sampling.batch_rows)
-    return max(1.0, side_by_side / rates.decode_rows) if rates.decode_rows else 1.0
 
 
 def prompt_seconds(work: Workload, rates: Rates) -> float:
@@ -276,6 +252,47 @@ def prompt_seconds(work: Workload, rates: Rates) -> float:
     return drawing + (read + rated) / rates.score_tokens_per_s
 
 
+def warm_start_rows(config: RunConfig, work: Workload) -> int:
+    """Return how many texts the warm start trains on."""
+    start = config.warm_start
+    drawn = (start.prompts + work.train) * start.draws if start.distils else 0
+    return work.train + drawn
+
+
+def shown_tokens(work: Workload) -> float:
+    """Return the tokens of a prompt after the demonstrations, as a teacher sees it."""
+    return work.prompt_tokens + work.train * (work.prompt_tokens + work.completion_tokens)
+
+
+def teaching_seconds(config: RunConfig, work: Workload, rates: Rates) -> dict[str, float]:
+    """Return the seconds of the stages in which a warm start by distillation gets its texts.
+
+    The model reads each prompt with the demonstrations twice, to write and to say what it expects.
+    """
+    start, found = config.warm_start, {}
+    if not start.distils:
+        return {}
+    length = min(config.sampling.max_new_tokens, 1.5 * work.longest_completion)
+    if start.prompts:
+        drafts, side = start.prompts * TRIES_A_PROMPT, config.sampling.batch_rows
+        asked = work.train * work.prompt_tokens / rates.score_tokens_per_s
+        decode = decode_seconds(drafts, side, 3 * work.prompt_tokens, rates)
+        found["drafting"] = decode + -(-drafts // side) * asked
+    prompts = start.prompts + work.train
+    rows, side = prompts * start.draws, min(TEACHING_ROWS, config.sampling.batch_rows)
+    read = (2 * prompts + work.train) * shown_tokens(work)
+    read += (rows + work.train) * work.completion_tokens
+    found["teaching"] = decode_seconds(rows, side, length, rates) + read / rates.score_tokens_per_s
+    return found
+
+
+def decode_seconds(rows: int, side_by_side: int, length: float, rates: Rates) -> float:
+    """Return the seconds to draw rows of a length, so many side by side."""
+    at_once = min(rows, side_by_side)
+    pace = max(1.0, at_once / rates.decode_rows) if rates.decode_rows else 1.0
+    return -(-rows // side_by_side) * length * pace / rates.decode_steps_per_s
+
+
 def unique_rows(config: RunConfig, work: Workload) -> float:
     """Return the different rows of an update's batch: about 1.3 a pair (31 for 24 pairs)."""
     return min(1.3 * config.update.pairs, work.train * (1 + config.sampling.samples))
@@ -284,9 +301,7 @@ def unique_rows(config: RunConfig, work: Workload) -> float:
 def sampling_seconds(config: RunConfig, work: Workload, rates: Rates, samples: int) -> float:
     """Return the seconds to draw and score `samples` completions a demonstration once."""
     rows = (work.train + work.held_out) * samples
-    batches = -(-rows // config.sampling.batch_rows)
-    pace = _pace(config, rates, rows)
     length = min(config.sampling.max_new_tokens, 1.5 * work.longest_completion)
-    decode = batches * length * pace / rates.decode_steps_per_s
+    decode = decode_seconds(rows, config.sampling.batch_rows, length, rates)
     scored = 3 * rows * (work.prompt_tokens + work.completion_tokens) / rates.score_tokens_per_s
     return decode + scored

@@ -11,8 +11,17 @@ from dataclasses import dataclass, replace
 
 from ditto_hub.config import RunConfig
 from ditto_hub.cost.devices import DEVICES, GB, Device
-from ditto_hub.cost.estimates import Estimate, Rates, Workload, estimate, unique_rows
+from ditto_hub.cost.estimates import (
+    Estimate,
+    Rates,
+    Workload,
+    estimate,
+    shown_tokens,
+    unique_rows,
+    warm_start_rows,
+)
 from ditto_hub.cost.shapes import SHAPES, BaseShape
+from ditto_hub.runs.progress import TEACHING_ROWS
 from ditto_hub.words import Message, Text
 
 MATRIX_SHARE = 0.35  # of the dense rate, in batches of some thousand tokens, eager PyTorch
@@ -102,7 +111,7 @@ def memory_bytes(job: Job) -> int:
     wide = job.device.weight_bytes
     longest = work.prompt_tokens + 1.5 * work.longest_completion
     adapter = shape.adapter_parameters(config.lora.rank, config.lora.targets)
-    sft = min(config.warm_start.batch_size, work.train) * longest
+    sft = min(config.warm_start.batch_size, warm_start_rows(config, work)) * longest
     budget = training_tokens(job)
     update = min(budget, unique_rows(config, work) * longest)
     tokens = max(min(sft, budget), update, longest)
@@ -110,6 +119,10 @@ def memory_bytes(job: Job) -> int:
     if config.sampling.length_factor == 0:
         cap = work.prompt_tokens + config.sampling.max_new_tokens
     cache = 1.15 * job.rows * cap * shape.cache_bytes(wide)
+    if config.warm_start.distils:
+        side = min(TEACHING_ROWS, config.sampling.batch_rows)
+        shown = shown_tokens(work) + 1.5 * work.longest_completion
+        cache = max(cache, 1.15 * side * shown * shape.cache_bytes(wide))
     logits = job.rows * shape.vocabulary * LOGIT_BYTES
     if wide == 4:  # sampling adds the adapter into copies of the weights it touches
         cache += 4 * shape.layers * sum(a * b for a, b in list(shape.linear.values())[:4])

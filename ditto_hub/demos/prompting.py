@@ -1,4 +1,4 @@
-"""What a base model is asked with demonstrations in its prompt: to write so, or more prompts."""
+"""Demonstrations put before a prompt, and new prompts asked for in the manner of theirs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from ditto_hub.demos.demonstrations import Demonstration, Message
+from ditto_hub.errors import DemoError
 
+Messages = Sequence[Mapping[str, str]]
 NEW_PROMPT_REQUEST = (
     "Below are requests that somebody made to a writing assistant. Write one more request of the"
     " same kind, in the same manner, about something else. Answer with the request alone, on one"
@@ -16,9 +18,9 @@ TRIES_A_PROMPT = 4
 
 
 def with_demonstrations(
-    prompt: Sequence[Mapping[str, str]],
+    prompt: Messages,
     demonstrations: Sequence[Demonstration],
-    fits: Callable[[list[Message]], bool],
+    fits: Callable[[Messages], bool],
 ) -> list[Message]:
     """Put demonstrations before a prompt as turns of user and assistant.
 
@@ -36,6 +38,16 @@ def with_demonstrations(
     return [*system, *asked]
 
 
+def require_teachable(demonstrations: Sequence[Demonstration]) -> None:
+    """Refuse demonstrations of which none is left to show before some prompt of theirs.
+
+    Raises:
+        DemoError: there are no two with different prompts.
+    """
+    if len({demo.prompt[-1]["content"] for demo in demonstrations}) < 2:
+        raise DemoError("demos.too_few_to_teach", count=len(demonstrations))
+
+
 def request_for_prompts(own: Sequence[str]) -> list[dict[str, str]]:
     """Return what asks a model for a prompt in the manner of somebody's own."""
     listed = "\n".join(f"- {' '.join(text.split())}" for text in dict.fromkeys(own))
@@ -45,19 +57,19 @@ def request_for_prompts(own: Sequence[str]) -> list[dict[str, str]]:
 def new_requests(drawn: Sequence[str], own: Sequence[str]) -> list[str]:
     """Take the one-line answers about as long as the demonstrations' prompts, none twice."""
     lengths = [len(text) for text in own]
-    taken = {folded(text) for text in own}
+    taken = {fold(text) for text in own}
     found = []
     for text in drawn:
         request = re.sub(r"^[-*\u2022\d.)\s]+", "", text.strip()).strip('" ')
         fits = min(lengths) / 3 <= len(request) <= max(lengths) * 3
-        if fits and "\n" not in request and folded(request) not in taken:
-            taken.add(folded(request))
+        if fits and "\n" not in request and fold(request) not in taken:
+            taken.add(fold(request))
             found.append(request)
     return found
 
 
-def folded(text: str) -> str:
-    """Return a text as it is compared: case and white space make no difference."""
+def fold(text: str) -> str:
+    """Return a text in one case and with single spaces, for comparing."""
     return " ".join(text.casefold().split())
 
 

@@ -19,8 +19,9 @@ Deviations, each with the setting that undoes it (preset `paper` undoes 2 and 4 
 6. The warm start, its continuation and every round are candidates; the best is kept
    (selection.rule=last).
 7. The adapter of the last sound round may be scaled down before it is kept (lora.strength=1).
-8. The warm start may learn, in place of D_E alone, to foresee without D_E what the base model
-   foresees with D_E in its prompt (warm_start.objective=likelihood, the default).
+Off unless asked for:
+8. The warm start may learn from the prompted model in place of the demonstrations' likelihood
+   (warm_start.objective=likelihood; distillation.py).
 
 The loop yields events, the artifacts a run folder holds, and a checkpoint wherever it may stop. It
 saves nothing and knows no backend; started with a checkpoint's bytes it goes on from there.
@@ -35,15 +36,15 @@ from typing import Any
 
 from ditto_hub.config import RunConfig
 from ditto_hub.demos.demonstrations import DemoSet
-from ditto_hub.ditto.distillation import lesson_steps, write_lessons
-from ditto_hub.ditto.rollout import planned_batches
-from ditto_hub.ditto.sampling import sample_candidate, sample_round
+from ditto_hub.ditto.distillation import draft_prompts, teach
+from ditto_hub.ditto.sampling import planned_batches, sample_candidate, sample_round
 from ditto_hub.ditto.selection import choose
 from ditto_hub.ditto.state import Artifact, Checkpoint, Work
 from ditto_hub.ditto.update import update_round
 from ditto_hub.ditto.warm_start import sft_long, warm_start
 from ditto_hub.engine.protocol import Engine
 from ditto_hub.events import CandidateChosen, Event, StageFinished, StageStarted
+from ditto_hub.runs.progress import before_rounds
 from ditto_hub.words import Text
 
 Yielded = Event | Artifact | Checkpoint
@@ -67,7 +68,9 @@ def ditto(
     rounds = config.update.rounds
 
     if config.warm_start.distils:
-        yield from stage(work, "lessons", None, write_lessons(work))
+        if config.warm_start.prompts:
+            yield from stage(work, "drafting", None, draft_prompts(work))
+        yield from stage(work, "teaching", None, teach(work))
     yield from stage(work, "warm-start", None, warm_start(work))  # pi_0 <- SFT(pi, D_E)
     yield from keep(work, "sft")
     for t in range(rounds):
@@ -170,9 +173,7 @@ def stage_key(name: str, t: int | None) -> str:
 def plan(config: RunConfig) -> list[tuple[str, int | None]]:
     """Return the stages of a run in order, as (name, round)."""
     rounds = config.update.rounds
-    stages: list[tuple[str, int | None]] = [("warm-start", None)]
-    if config.warm_start.distils:
-        stages.insert(0, ("lessons", None))
+    stages = [(name, t) for name, t, _ in before_rounds(config, 0)]
     for t in range(rounds):
         stages += [("sampling", t), ("update", t)]
     stages.append(("scoring", rounds))
@@ -185,10 +186,10 @@ def total_steps(config: RunConfig, name: str, demos: int) -> int:
     Args:
         demos: how many there are, held-out ones included.
     """
-    rows, start = config.sampling.batch_rows, config.warm_start
+    rows = config.sampling.batch_rows
+    first = {stage: steps for stage, _, steps in before_rounds(config, demos)}
     counts: dict[str, Callable[[], int]] = {
-        "lessons": lambda: lesson_steps(start.texts, demos + start.new_prompts, rows),
-        "warm-start": lambda: start.max_steps,
+        **{stage: lambda stage=stage: first[stage] for stage in first},  # type: ignore[misc]
         "sampling": lambda: len(planned_batches(demos, config.sampling.samples, rows)),
         "update": lambda: config.update.steps,
         "scoring": lambda: len(planned_batches(demos, config.selection.samples, rows)),

@@ -15,7 +15,7 @@ from torch.nn.functional import logsigmoid
 from ditto_hub.config import Update
 from ditto_hub.ditto.ranking import Comparison
 from ditto_hub.ditto.rollout import Rollout
-from ditto_hub.engine.protocol import Row
+from ditto_hub.engine.protocol import LEAST, Distribution, Row
 
 
 def supervised(log_probs: torch.Tensor, tokens: int) -> torch.Tensor:
@@ -26,6 +26,35 @@ def supervised(log_probs: torch.Tensor, tokens: int) -> torch.Tensor:
         tokens: how many count in all rows together.
     """
     return -log_probs.sum() / tokens
+
+
+class DistillationLoss:
+    """The divergence of a student from what its teacher expects, a token of a batch.
+
+    KL(p || q) = sum p log p - sum p log q, where p is the teacher's distribution at a place, its
+    likeliest tokens and all others as one, and q the student's; the rows' scores are sum p log q.
+
+    Source: context distillation (Snell, Klein, Zhong, arXiv 2209.15189).
+
+    Args:
+        rows: with what the teacher expects.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = rows
+        self.tokens = sum(row.tokens for row in rows)
+        self.certainty = sum(_certainty(row.expected) for row in rows if row.expected)
+
+    def __call__(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return the loss of (R,) scores, summed over the rows' tokens."""
+        return (self.certainty - scores.sum()) / self.tokens
+
+
+def _certainty(expected: Distribution) -> float:
+    """Return sum p log p over a row's places, nats."""
+    probs = expected.probs.double()
+    rest = (1 - expected.probs.sum(1)).clamp_min(LEAST).double()
+    return float((probs * probs.clamp_min(1e-9).log()).sum() + (rest * rest.log()).sum())
 
 
 @dataclass(frozen=True)

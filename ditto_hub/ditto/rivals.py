@@ -23,8 +23,8 @@ from ditto_hub.ditto.loop import stage
 from ditto_hub.ditto.losses import METRICS, PreferenceLoss
 from ditto_hub.ditto.ranking import Comparison, draw
 from ditto_hub.ditto.rollout import Rollout, row_seed
-from ditto_hub.ditto.sampling import sample_round
-from ditto_hub.ditto.state import Artifact, Checkpoint, Work, length_cap
+from ditto_hub.ditto.sampling import length_cap, sample_round
+from ditto_hub.ditto.state import Artifact, Checkpoint, Work
 from ditto_hub.ditto.update import explosion, preference_stepper, update_round
 from ditto_hub.ditto.warm_start import score_under_reference
 from ditto_hub.engine.protocol import Engine, Tensors

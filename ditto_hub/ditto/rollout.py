@@ -20,9 +20,10 @@ class Rollout:
     """Hold a completion as token ids; a demonstration is a row too, of round -1.
 
     Args:
-        demo: index of the demonstration whose prompt it answers, held-out ones after the others.
+        demo: index of the demonstration whose prompt it answers, held-out ones after the others;
+            of a lesson, of its prompt.
         round: t for a sample of pi_t, -1 for the demonstration, -2 for its unedited original, -3
-            for a text of the prompted base model.
+            for a lesson of the warm start (distillation.py).
         prompt_ids: token ids the completion follows.
         completion_ids: token ids as sampled, end-of-turn included where there is one.
         ended: whether it ends with an end of turn; False for one cut at the length cap.
@@ -57,12 +58,6 @@ class Rollout:
         known["prompt_ids"] = tuple(known["prompt_ids"])
         known["completion_ids"] = tuple(known["completion_ids"])
         return cls(**known)
-
-
-def planned_batches(demos: int, samples: int, rows: int) -> list[list[tuple[int, int]]]:
-    """Return batches of (demonstration, sample number), planned from the settings alone."""
-    every = [(demo, m) for demo in range(demos) for m in range(samples)]
-    return [every[i : i + rows] for i in range(0, len(every), rows)]
 
 
 def row_seed(*parts: object) -> int:

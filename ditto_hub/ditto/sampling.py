@@ -4,14 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 
-from ditto_hub.ditto.rollout import Rollout, mark_copies, planned_batches, row_seed
+from ditto_hub.ditto.rollout import Rollout, mark_copies, row_seed
 from ditto_hub.ditto.selection import score_candidate
-from ditto_hub.ditto.state import Artifact, Checkpoint, Work, length_cap
+from ditto_hub.ditto.state import Artifact, Checkpoint, Work
 from ditto_hub.ditto.warm_start import score_under_reference
 from ditto_hub.events import BatchSampled, Event, RoundSampled
 from ditto_hub.runs.storage import to_jsonl_bytes
 
 Steps = Generator[Event | Checkpoint | Artifact, None, str]
+
+
+def length_cap(work: Work) -> int:
+    """Return how many new tokens a completion may have: a multiple of the longest demonstration.
+
+    Never more than the base model has room for after the longest prompt.
+    """
+    sampling = work.config.sampling
+    longest = max(len(r.completion_ids) for r in work.demo_rows)
+    cap = sampling.max_new_tokens
+    if sampling.length_factor:
+        cap = min(cap, max(8, int(sampling.length_factor * longest)))
+    context = work.policy.format.context
+    if context:
+        cap = min(cap, context - max(len(r.prompt_ids) for r in work.demo_rows))
+    return max(1, cap)
+
+
+def planned_batches(demos: int, samples: int, rows: int) -> list[list[tuple[int, int]]]:
+    """Return batches of (demonstration, sample number), planned from the settings alone."""
+    every = [(demo, m) for demo in range(demos) for m in range(samples)]
+    return [every[i : i + rows] for i in range(0, len(every), rows)]
 
 
 def sample_round(work: Work, t: int) -> Steps:

@@ -19,11 +19,11 @@ from ditto_hub.config import RunConfig
 from ditto_hub.demos.demonstrations import Demonstration, DemoSet
 from ditto_hub.ditto.optimizer import Stepper
 from ditto_hub.ditto.rollout import DEMONSTRATION, ORIGINAL, Rollout
-from ditto_hub.engine.protocol import Engine, Tensors
+from ditto_hub.engine.protocol import Distribution, Engine, Tensors
 from ditto_hub.errors import RunError
 from ditto_hub.words import Text, text_from_json
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ class Progress:
         step: steps or batches done in the stage under way.
         rows: demonstrations, originals, and all rollouts that may be compared.
         partial: rollouts of the sampling under way.
-        new_prompts: what the base model wrote for more of its texts (warm_start.objective).
-        lessons: those texts; `demo` counts on from the demonstrations into the new prompts.
         steps_by_kinds: "online,replay,..." -> update steps taken with those kinds present.
         base_loss: held-out loss before the first step, of the base model or the parent.
         best_loss: lowest held-out loss of the warm start so far, with the step it was at.
         losses: the warm start's batch losses so far.
+        prompts: that the model wrote for the warm start; while it writes them, its drafts.
+        lessons: texts of the warm start where it distils.
         candidates: name -> {scores, degenerate}.
         stopped_early: why the rounds ended before T.
         room: tokens and rows at a time, where memory ran out; 0 for no bound.
@@ -71,13 +71,13 @@ class Progress:
     step: int = 0
     rows: list[Rollout] = field(default_factory=list)
     partial: list[Rollout] = field(default_factory=list)
-    new_prompts: list[str] = field(default_factory=list)
-    lessons: list[Rollout] = field(default_factory=list)
     steps_by_kinds: dict[str, int] = field(default_factory=dict)
     base_loss: float | None = None
     best_loss: float | None = None
     best_step: int = 0
     losses: list[float] = field(default_factory=list)
+    prompts: list[str] = field(default_factory=list)
+    lessons: list[Rollout] = field(default_factory=list)
     candidates: dict[str, dict[str, Any]] = field(default_factory=dict)
     stopped_early: Text = ""
     room: dict[str, int] = field(default_factory=dict)
@@ -102,6 +102,7 @@ class Work:
         self.moved_reference: Tensors = {}
         self.best: Tensors = {}
         self.round_start: Tensors = {}
+        self.lessons: list[tuple[Rollout, Distribution]] = []
         self.stepper: Stepper | None = None
         self.pending_optimizer: Tensors = {}
         self.held_out_rows = [_row(policy, d, -1, DEMONSTRATION) for d in self.held_out]
@@ -167,9 +168,11 @@ class Work:
             "reference": self.moved_reference,
             "best": self.best,
             "round_start": self.round_start,
+            "lessons": self._lesson_tensors(),
             "optimizer": self.stepper.state() if self.stepper else self.pending_optimizer,
         }
         self.progress.room = dict(self.policy.limits)
+        self.progress.lessons = [row for row, _ in self.lessons]
         tensors = {f"{part}/{k}": v for part, group in parts.items() for k, v in group.items()}
         plain = {"version": STATE_VERSION, "progress": asdict(self.progress)}
         return tensors_to_bytes(tensors, {"state": json.dumps(plain)})
@@ -186,26 +189,21 @@ class Work:
         self.pi_0, self.moved_reference = parts["pi_0"], parts["reference"]
         self.best, self.round_start = parts["best"], parts["round_start"]
         self.pending_optimizer = parts["optimizer"]
+        expected = parts["lessons"]
+        self.lessons = [
+            (row, Distribution(expected[f"{i}.ids"], expected[f"{i}.probs"]))
+            for i, row in enumerate(self.progress.lessons)
+        ]
 
-
-def length_cap(work: Work) -> int:
-    """Return how many new tokens a completion may have: a multiple of the longest demonstration.
-
-    Never more than the base model has room for after the longest prompt.
-    """
-    sampling = work.config.sampling
-    longest = max(len(r.completion_ids) for r in work.demo_rows)
-    cap = sampling.max_new_tokens
-    if sampling.length_factor:
-        cap = min(cap, max(8, int(sampling.length_factor * longest)))
-    context = work.policy.format.context
-    if context:
-        cap = min(cap, context - max(len(r.prompt_ids) for r in work.demo_rows))
-    return max(1, cap)
+    def _lesson_tensors(self) -> Tensors:
+        found: Tensors = {}
+        for i, (_, expected) in enumerate(self.lessons):
+            found |= {f"{i}.ids": expected.ids, f"{i}.probs": expected.probs}
+        return found
 
 
 def _read_state(data: bytes) -> tuple[Progress, dict[str, Tensors]]:
-    names = ("adapter", "pi_0", "reference", "best", "round_start", "optimizer")
+    names = ("adapter", "pi_0", "reference", "best", "round_start", "lessons", "optimizer")
     parts: dict[str, Tensors] = {name: {} for name in names}
     try:
         header = int.from_bytes(data[:8], "little")
@@ -217,7 +215,11 @@ def _read_state(data: bytes) -> tuple[Progress, dict[str, Tensors]]:
             parts[part][key] = value
         progress = plain["progress"]
         for key in ("rows", "partial", "lessons"):
-            progress[key] = [Rollout.from_json(row) for row in progress.get(key, [])]
+            progress[key] = [Rollout.from_json(row) for row in progress.get(key, ())]
+        for i, row in enumerate(progress["lessons"]):
+            shapes = {parts["lessons"][f"{i}.{part}"].shape[:1] for part in ("ids", "probs")}
+            if shapes != {(len(row.completion_ids),)}:
+                raise ValueError("a lesson's distribution has another length")
         progress["stopped_early"] = text_from_json(progress["stopped_early"])
         return Progress(**progress), parts
     except (SafetensorError, ValueError, KeyError, TypeError) as error:

@@ -1,9 +1,9 @@
 """Supervised fine-tuning on the demonstrations: pi_0, and its continuation `sft-long`.
 
+Where the objective is distillation both learn from the prompted model's texts (distillation.py).
 The paper stops "near loss 1.00", a number
 of one tokenizer, counted over prompt tokens; here the held-out demonstration's loss decides or,
-without one, the training loss per completion byte, which no tokenizer changes. Where the objective
-is distillation it trains on the lessons of distillation.py, and the loss is their cross-entropy.
+without one, the training loss per completion byte, which no tokenizer changes.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import math
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 
-from ditto_hub.ditto.distillation import lesson_rows
-from ditto_hub.ditto.losses import supervised
+from ditto_hub.ditto.losses import DistillationLoss, supervised
 from ditto_hub.ditto.optimizer import Stepper, epoch_batches, schedule
 from ditto_hub.ditto.rollout import Rollout, row_seed
 from ditto_hub.ditto.state import Checkpoint, Work
@@ -36,7 +35,6 @@ def warm_start(work: Work, t: int | None = None) -> Generator[Event | Checkpoint
     """
     settings, progress, policy = work.config.warm_start, work.progress, work.policy
     total, watch = settings.max_steps, watches_held_out(work)
-    lessons = lesson_rows(work) if settings.distils else []
     stepper = work.take_stepper(
         lambda: _stepper(work, settings.schedule, settings.warmup_ratio, total, "warm-start")
     )
@@ -47,7 +45,7 @@ def warm_start(work: Work, t: int | None = None) -> Generator[Event | Checkpoint
     reason = stop_reason(work)
     while progress.step < total and not reason:
         before = {} if watch else policy.snapshot()
-        event = _train_step(work, stepper, total, lessons)
+        event = _train_step(work, stepper, total)
         if event is None:
             if progress.step == 0:
                 raise RunError("ditto.first_loss_not_a_number")
@@ -67,6 +65,8 @@ def warm_start(work: Work, t: int | None = None) -> Generator[Event | Checkpoint
         policy.restore(work.best)
     work.best = {}
     work.drop_stepper()
+    if not work.config.selection.sft_long:
+        work.lessons = []
     work.pi_0 = policy.snapshot()
     work.progress.rows = score_under_reference(work, work.progress.rows)
     return reason
@@ -119,10 +119,12 @@ def sft_long(work: Work, t: int | None = None) -> Generator[Event | Checkpoint, 
         event = _train_step(work, stepper, total)
         if event is None:
             work.drop_stepper()
+            work.lessons = []
             return NO_NUMBER
         yield event
         yield work.checkpoint()
     work.drop_stepper()
+    work.lessons = []
     work.scale()
     return ""
 
@@ -156,17 +158,13 @@ def _stepper(work: Work, shape: str, warmup_ratio: float, total: int, name: str)
     )
 
 
-def _train_step(
-    work: Work, stepper: Stepper, total: int, lessons: Sequence[Row] = ()
-) -> StepTaken | None:
-    """Take one supervised step, on the demonstrations or the lessons; None where it failed."""
-    settings, progress = work.config.warm_start, work.progress
-    counts = settings.train_on_prompt
-    every = lessons or [replace(d.row, prompt_counts=counts) for d in work.demo_rows]
-    chosen = epoch_batches(len(every), settings.batch_size, progress.step, stepper.seed)
-    rows = [every[i] for i in chosen]
+def _train_step(work: Work, stepper: Stepper, total: int) -> StepTaken | None:
+    """Take one supervised step; None where its loss was no number."""
+    progress = work.progress
+    rows = _batch(work, stepper.seed)
     tokens = sum(row.tokens for row in rows)
-    result = stepper.step(rows, lambda scores: supervised(scores, tokens), dropout=True)
+    loss = DistillationLoss(rows) if work.config.warm_start.distils else None
+    result = stepper.step(rows, loss or (lambda s: supervised(s, tokens)), dropout=True)
     if not result.sound:
         return None
     progress.step += 1
@@ -182,3 +180,13 @@ def _train_step(
         grad_norm=result.grad_norm,
         metrics=metrics,
     )
+
+
+def _batch(work: Work, seed: int) -> list[Row]:
+    """Return the rows of the step under way: demonstrations, or the lessons of distillation."""
+    settings, step = work.config.warm_start, work.progress.step
+    if settings.distils:
+        rows = [replace(row.row, expected=expected) for row, expected in work.lessons]
+    else:
+        rows = [replace(r.row, prompt_counts=settings.train_on_prompt) for r in work.demo_rows]
+    return [rows[i] for i in epoch_batches(len(rows), settings.batch_size, step, seed)]

@@ -31,7 +31,7 @@ from ditto_hub.engine.fused import attending_in_groups, fuse_norms, unfuse_norms
 from ditto_hub.engine.graph_decoding import FixedDecoder
 from ditto_hub.engine.memory import Budget, Room, parts
 from ditto_hub.engine.merging import ready_to_decode, ready_to_train
-from ditto_hub.engine.protocol import Drawn, Likely, Loss, Row
+from ditto_hub.engine.protocol import Distribution, Drawn, Loss, Row
 from ditto_hub.engine.scoring import Pass, Scorer, can_share, joined
 from ditto_hub.events import Event, GraphsRecorded, Noticed
 from ditto_hub.words import Message
@@ -252,20 +252,23 @@ class FastEngine(AdaptedModel):
             return self.room.with_tokens(score, size, longest)
 
     @torch.no_grad()
-    def likely(self, rows: Sequence[Row], k: int) -> list[Likely]:
-        """Return the likeliest tokens at each token that counts; see `protocol.Engine`."""
+    def distributions(self, rows: Sequence[Row], k: int) -> list[Distribution]:
+        """Return what the model expects in the rows' completions; see `protocol.Engine`."""
         if not rows:
             return []
         self.model.eval()
         longest = max(len(r.ids) for r in rows)
         size = min(self._scored_tokens(), longest * len(rows))
 
-        def read() -> list[Likely]:
-            tokens = min(self.room.at_most(size), self.pass_tokens)
-            return self.scorer.likely(rows, tokens, k)
+        def look() -> list[Distribution]:
+            at_most = min(self.room.at_most(size), self.pass_tokens)
+            found: dict[int, Distribution] = {}
+            for numbers, batch in self.scorer.batches(rows, at_most):
+                found.update(zip(numbers, self.scorer.head.likeliest(batch, k), strict=True))
+            return [found[i] for i in range(len(rows))]
 
         with ready_to_decode(self.model):
-            return self.room.with_tokens(read, size, longest)
+            return self.room.with_tokens(look, size, longest)
 
     def backward(self, rows: Sequence[Row], loss: Loss, seed: int | None = None) -> torch.Tensor:
         """Put the gradient of a loss into the adapter; see `protocol.Engine`.

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from ditto_hub.engine.protocol import LEAST, Distribution
+
 SMALL = 2**24  # logits that autograd may keep: below this a plain projection is faster
 CHUNK = {"cpu": 2**22, "cuda": 2**27}  # logits at a time
 CLOSE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
@@ -27,10 +29,10 @@ class Batch:
     Args:
         inputs: what the decoder is called with: input_ids (R, L), a mask, positions.
         place: (N,) positions in the flat (R * L) hidden states that predict a token that counts.
-        targets: (N,) those tokens.
+        targets: (N,) those tokens; (N, k) where a teacher's distribution stands in for them.
         owner: (N,) each one's row.
         rows: R.
-        weights: (N, k) of `targets`, which is (N, k) then, where distributions are foreseen.
+        probs: (N, k) the teacher's; None without one.
     """
 
     inputs: dict[str, Any]
@@ -38,7 +40,7 @@ class Batch:
     targets: torch.Tensor
     owner: torch.Tensor
     rows: int
-    weights: torch.Tensor | None = None
+    probs: torch.Tensor | None = None
 
 
 class Head:
@@ -58,52 +60,57 @@ class Head:
     def log_probs(self, batch: Batch) -> torch.Tensor:
         """Return (R,) log-probabilities, summed over the tokens of each row that count."""
         if self.whole:
-            of_token = _pick(self._logits(batch), batch.targets, batch.weights)
+            of_token = _pick(self._whole(batch).float(), batch.targets, batch.probs)
         else:
-            of_token = self.of_tokens(self._hidden(batch), batch.targets, batch.weights)
+            of_token = self.of_tokens(self._hidden(batch), batch.targets, batch.probs)
         wide = torch.float32 if of_token.device.type == "mps" else torch.float64
         summed = torch.zeros(batch.rows, dtype=wide, device=of_token.device)
         return summed.index_add(0, batch.owner, of_token.to(wide))
 
-    def likeliest(self, batch: Batch, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the k likeliest tokens at each place and their shares, (N, k) each, on the CPU."""
-        if self.whole:
-            return _likeliest(self._logits(batch), k)
-        hidden, head = self._hidden(batch), self.model.get_output_embeddings()
-        parts = torch.split(hidden, self._chunk(hidden))  # type: ignore[no-untyped-call]
-        found = [_likeliest(self._shaped(head(part)), k) for part in parts]
-        return torch.cat([ids for ids, _ in found]), torch.cat([probs for _, probs in found])
+    def likeliest(self, batch: Batch, k: int) -> list[Distribution]:
+        """Return what the model expects at each row's places that count, on the CPU."""
+        states = self._whole(batch) if self.whole else self._hidden(batch)
+        project = self.model.get_output_embeddings()
+        size = states.shape[1] if self.whole else project.weight.shape[0]
+        ids, probs = [], []
+        for part in torch.split(states, self._chunk(states, size)):  # type: ignore[no-untyped-call]
+            logits = part.float() if self.whole else self._shaped(project(part))
+            top = logits.softmax(-1).topk(min(k, logits.shape[1]))
+            ids.append(top.indices.int().cpu())
+            probs.append(top.values.cpu())
+        sizes = batch.owner.bincount(minlength=batch.rows).tolist()
+        pieces = (torch.split(torch.cat(x), sizes) for x in (ids, probs))  # type: ignore[no-untyped-call]
+        return [Distribution(*pair) for pair in zip(*pieces, strict=True)]
+
+    def _whole(self, batch: Batch) -> torch.Tensor:
+        """Return the model's own logits at the places, (N, V)."""
+        logits: torch.Tensor = self.model(**batch.inputs).logits
+        return logits.flatten(0, 1).index_select(0, batch.place)
 
     def _hidden(self, batch: Batch) -> torch.Tensor:
+        """Return the hidden states at the places, (N, D)."""
         hidden: torch.Tensor = self.model.base_model(**batch.inputs).last_hidden_state
         return hidden.flatten(0, 1).index_select(0, batch.place)
 
-    def _logits(self, batch: Batch) -> torch.Tensor:
-        logits: torch.Tensor = self.model(**batch.inputs).logits
-        return logits.flatten(0, 1).index_select(0, batch.place).float()
-
-    def _chunk(self, hidden: torch.Tensor) -> int:
-        """Return how many hidden states are projected at a time."""
-        size: int = self.model.get_output_embeddings().weight.shape[0]
-        return max(1, CHUNK.get(hidden.device.type, CHUNK["cpu"]) // size)
+    def _chunk(self, states: torch.Tensor, size: int) -> int:
+        """Return how many places have their logits, of so many tokens each, at a time."""
+        return max(1, CHUNK.get(states.device.type, CHUNK["cpu"]) // size)
 
     def of_tokens(
-        self, hidden: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None
+        self, hidden: torch.Tensor, targets: torch.Tensor, probs: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return (N,) float32 log-probabilities of tokens after hidden states, (N, D).
+        """Return (N,) float32 log-probabilities after hidden states, (N, D).
 
         Args:
-            targets: (N,), or (N, k) with weights of the same shape.
+            targets: (N,) of these tokens, or (N, k) their mean under a teacher's distribution.
+            probs: (N, k) the teacher's.
         """
         head = self.model.get_output_embeddings()
         size = head.weight.shape[0]
         if len(hidden) * size <= SMALL:
-            return _pick(self._shaped(head(hidden)), targets, weights)
-        if weights is None:
-            targets = targets[:, None]
-            weights = torch.ones(targets.shape, device=targets.device)
-        rows = self._chunk(hidden)
-        found: torch.Tensor = _Chunked.apply(self, hidden, targets, weights, rows)  # type: ignore[no-untyped-call]
+            return _pick(self._shaped(head(hidden)), targets, probs)
+        rows = self._chunk(hidden, size)
+        found: torch.Tensor = _Chunked.apply(self, hidden, targets, probs, rows)  # type: ignore[no-untyped-call]
         return found
 
     def _shaped(self, logits: torch.Tensor) -> torch.Tensor:
@@ -139,20 +146,20 @@ class _Chunked(torch.autograd.Function):
         head: Head,
         hidden: torch.Tensor,
         targets: torch.Tensor,
-        weights: torch.Tensor,
+        probs: torch.Tensor | None,
         rows: int,
     ) -> torch.Tensor:
         """Return (N,) log-probabilities; keep (N, D) gradients where they are asked for."""
         projection = head.model.get_output_embeddings()
         found, kept = [], []
-        pieces = (torch.split(x, rows) for x in (hidden, targets, weights))  # type: ignore[no-untyped-call]
-        for h, target, weight in zip(*pieces, strict=True):
+        for start in range(0, len(hidden), rows):
+            h, target = hidden[start : start + rows], targets[start : start + rows]
+            expected = None if probs is None else probs[start : start + rows]
             logits = head._shaped(projection(h))
             log_probs = logits.log_softmax(-1)
-            found.append((weight * log_probs.gather(1, target)).sum(1))
+            found.append(_score(log_probs, target, expected))
             if ctx.needs_input_grad[1]:
-                slope = log_probs.exp_().neg_()
-                slope.scatter_add_(1, target, weight.to(slope.dtype))
+                slope = _slope(log_probs, target, expected)
                 if head.cap:
                     slope *= 1 - (logits / head.cap) ** 2
                 if head.scale != 1:
@@ -170,16 +177,48 @@ class _Chunked(torch.autograd.Function):
 
 
 def _pick(
-    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None
+    logits: torch.Tensor, targets: torch.Tensor, probs: torch.Tensor | None = None
 ) -> torch.Tensor:
-    if weights is None:
-        return -torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-    return (weights * logits.log_softmax(-1).gather(1, targets)).sum(1)
+    if probs is not None:
+        return _score(logits.log_softmax(-1), targets, probs)
+    return -torch.nn.functional.cross_entropy(logits, targets, reduction="none")
 
 
-def _likeliest(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    probs, ids = logits.softmax(-1).topk(min(k, logits.shape[-1]), -1)
-    return ids.cpu(), (probs / probs.sum(-1, keepdim=True)).cpu()
+def _score(
+    log_probs: torch.Tensor, targets: torch.Tensor, probs: torch.Tensor | None
+) -> torch.Tensor:
+    """Return (N,) log q of tokens, or its mean under p: sum p log q + rest log rest of q.
+
+    Args:
+        log_probs: (N, V) log q.
+        targets: (N,), or (N, k) where `probs` are given, p, of the same shape.
+    """
+    if probs is None:
+        return log_probs.gather(1, targets[:, None])[:, 0]
+    chosen = log_probs.gather(1, targets)
+    rest, mine = _rests(probs, chosen)
+    return (probs * chosen).sum(1) + rest * mine.log()
+
+
+def _slope(
+    log_probs: torch.Tensor, targets: torch.Tensor, probs: torch.Tensor | None
+) -> torch.Tensor:
+    """Return (N, V) what `_score` gains with each logit; `log_probs` are used up.
+
+    It is p - q: among the tokens that p does not keep, its rest is shared out as q has them.
+    """
+    if probs is None:
+        ones = torch.ones_like(targets, dtype=log_probs.dtype)
+        return log_probs.exp_().neg_().scatter_add_(1, targets[:, None], ones[:, None])
+    chosen = log_probs.gather(1, targets)
+    rest, mine = _rests(probs, chosen)
+    slope = log_probs.exp_().mul_((rest / mine - 1)[:, None])
+    return slope.scatter_(1, targets, probs - chosen.exp())
+
+
+def _rests(probs: torch.Tensor, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (N,) what p and q leave to all tokens but the k kept ones."""
+    return (1 - probs.sum(1)).clamp_min(LEAST), (1 - chosen.exp().sum(1)).clamp_min(LEAST)
 
 
 def _scale(text: Any) -> float:

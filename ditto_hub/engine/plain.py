@@ -15,7 +15,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from ditto_hub.config import Sampling
 from ditto_hub.engine.adapter import AdaptedModel
 from ditto_hub.engine.decoding import inverse_cdf, pad_rows, uniforms, warpers
-from ditto_hub.engine.protocol import Drawn, Likely, Loss, Row
+from ditto_hub.engine.protocol import LEAST, Distribution, Drawn, Loss, Row
 from ditto_hub.events import Event, Noticed
 from ditto_hub.words import Message
 
@@ -61,15 +61,15 @@ class PlainEngine(AdaptedModel):
         return scores
 
     @torch.no_grad()
-    def likely(self, rows: Sequence[Row], k: int) -> list[Likely]:
-        """Return the likeliest tokens at each token that counts; see `protocol.Engine`."""
-        if not rows:
-            return []
-        found = self._foreseen(rows).exp()
-        probs, ids = found.topk(min(k, found.shape[-1]), -1)
-        probs = probs / probs.sum(-1, keepdim=True)
-        spans = [slice(row.start - 1, len(row.ids) - 1) for row in rows]
-        return [Likely(ids[n, s].cpu(), probs[n, s].cpu()) for n, s in enumerate(spans)]
+    def distributions(self, rows: Sequence[Row], k: int) -> list[Distribution]:
+        """Return what the model expects in the rows' completions; see `protocol.Engine`."""
+        log_probs = self._log_probs(rows)
+        found = []
+        for row, mine in zip(rows, log_probs, strict=True):
+            probs = mine[row.start - 1 : len(row.ids) - 1].exp()  # (n, V)
+            top = probs.topk(min(k, probs.shape[1]))
+            found.append(Distribution(top.indices.int().cpu(), top.values.cpu()))
+        return found
 
     def backward(self, rows: Sequence[Row], loss: Loss, seed: int | None = None) -> torch.Tensor:
         """Put the gradient of a loss into the adapter; see `protocol.Engine`."""
@@ -91,25 +91,33 @@ class PlainEngine(AdaptedModel):
 
     def _scores(self, rows: Sequence[Row]) -> torch.Tensor:
         """Return (R,) log-probabilities, summed over the tokens that count."""
-        scores = []
-        for row, log_probs in zip(rows, self._foreseen(rows), strict=True):
-            mine = log_probs[row.start - 1 : len(row.ids) - 1]  # (n, V)
-            if row.towards:
-                ids, weights = row.towards.ids.to(mine.device), row.towards.probs.to(mine.device)
-                scores.append((weights * mine.gather(1, ids)).sum(1).double().sum())
-            else:
-                ids = torch.tensor(row.ids[row.start :], device=mine.device)
-                scores.append(mine.gather(1, ids[:, None]).double().sum())
-        return torch.stack(scores)
-
-    def _foreseen(self, rows: Sequence[Row]) -> torch.Tensor:
-        """Return (R, L, V) log-probabilities of every next token."""
-        ids, mask = pad_rows([row.ids for row in rows], self.format.pad_id)
-        given = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
-        log_probs: torch.Tensor = (
-            self.model(**given, use_cache=False).logits.float().log_softmax(-1)
+        log_probs = self._log_probs(rows)
+        return torch.stack(
+            [
+                _score(row, mine[row.start - 1 : len(row.ids) - 1])
+                for row, mine in zip(rows, log_probs, strict=True)
+            ]
         )
-        return log_probs
+
+    def _log_probs(self, rows: Sequence[Row]) -> torch.Tensor:
+        """Return (R, L - 1, V) float32 log-probabilities of every next token."""
+        ids, mask = pad_rows([row.ids for row in rows], self.format.pad_id)
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        out = self.model(input_ids=ids, attention_mask=mask, use_cache=False)
+        found: torch.Tensor = out.logits[:, :-1].float().log_softmax(-1)
+        return found
+
+
+def _score(row: Row, log_probs: torch.Tensor) -> torch.Tensor:
+    """Return a row's summed score of (n, V) log-probabilities at the places that count."""
+    if row.expected is None:
+        targets = torch.tensor(row.ids[row.start :], device=log_probs.device)
+        return log_probs.gather(1, targets[:, None]).double().sum()
+    ids, probs = (t.to(log_probs.device) for t in (row.expected.ids.long(), row.expected.probs))
+    others = torch.ones_like(log_probs).scatter(1, ids, 0.0)  # (n, V)
+    rest = (1 - probs.sum(1)).clamp_min(LEAST)
+    mine = (log_probs.exp() * others).sum(1).clamp_min(LEAST).log()
+    return ((probs * log_probs.gather(1, ids)).sum(1) + rest * mine).double().sum()
 
 
 class _Draw(LogitsProcessor):  # type: ignore[misc]

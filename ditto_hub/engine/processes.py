@@ -21,7 +21,7 @@ from ditto_hub.engine.base_model import load_base
 from ditto_hub.engine.choice import require_fast
 from ditto_hub.engine.fast import FastEngine, loss_gradient
 from ditto_hub.engine.merging import ready_to_train
-from ditto_hub.engine.protocol import Drawn, Loss, Row
+from ditto_hub.engine.protocol import Distribution, Drawn, Loss, Row
 from ditto_hub.errors import BackendError
 from ditto_hub.tokens import Token
 
@@ -48,7 +48,7 @@ class Question:
     """Hold what the first process asks of all.
 
     Args:
-        task: open, log_probs, sample, scores, push or end.
+        task: open, log_probs, distributions, sample, scores, push or end.
         values: of the task; plain values, and tensors on the CPU.
         adapter: the weights to wear; None keeps those worn.
     """
@@ -111,6 +111,13 @@ class TeamEngine(FastEngine):
             for i, score in found:
                 scores[i] = score
         return scores
+
+    def distributions(self, rows: Sequence[Row], k: int) -> list[Distribution]:
+        """Return what one process does, each having looked at a share of the rows."""
+        found: dict[int, Distribution] = {}
+        for part in self._ask("distributions", {"rows": list(rows), "k": k}):
+            found.update(part)
+        return [found[i] for i in range(len(rows))]
 
     def sample(
         self,
@@ -194,6 +201,8 @@ def answer(engine: FastEngine | None, task: str, values: Mapping[str, Any]) -> A
     rows = [values["rows"][i] for i in mine]
     if task == "log_probs":
         return list(zip(mine, FastEngine.log_probs(engine, rows), strict=True))
+    if task == "distributions":
+        return list(zip(mine, FastEngine.distributions(engine, rows, values["k"]), strict=True))
     seed = values["seed"]
     with engine.training(seed), ready_to_train(engine.model):
         if task == "scores":

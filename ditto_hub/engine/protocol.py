@@ -21,17 +21,18 @@ if TYPE_CHECKING:
     from ditto_hub.engine.chat import ChatFormat
 
 Tensors = dict[str, torch.Tensor]
+LEAST = 1e-6  # probability of all tokens together that a distribution does not keep
 Loss = Callable[[torch.Tensor], torch.Tensor]
 """(R,) log-probabilities with graph -> a scalar; it may be called once a `backward`."""
 
 
-@dataclass(frozen=True)
-class Likely:
-    """Hold what a model foresees at each of n tokens: its k likeliest tokens.
+@dataclass(frozen=True, eq=False)
+class Distribution:
+    """Hold what a model expects at each place of a completion; all other tokens are one more.
 
     Args:
-        ids: (n, k), on the CPU.
-        probs: (n, k) float32, each row's sum 1.
+        ids: (n, k) int32, the likeliest tokens.
+        probs: (n, k) float32, their probabilities.
     """
 
     ids: torch.Tensor
@@ -46,15 +47,15 @@ class Row:
         prompt_ids: what comes before the completion.
         completion_ids: always counted, an end of turn included where there is one.
         prompt_counts: whether the prompt's tokens count too, its first one excepted.
-        towards: distributions that are to be foreseen in place of the tokens that count, one each;
-            the row's log-probability is then the expected one under them. All rows of a call have
-            them or none has.
+        expected: what a teacher expects at each place of the completion. A row that has it scores
+            the mean of log-probability under that distribution and not the completion's own, and
+            so do all rows of its batch.
     """
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
     prompt_counts: bool = False
-    towards: Likely | None = field(default=None, compare=False)
+    expected: Distribution | None = field(default=None, compare=False)
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -117,8 +118,16 @@ class Engine(Protocol):
     def log_probs(self, rows: Sequence[Row]) -> list[float]:
         """Return each row's log-probability, summed over the tokens that count (nats)."""
 
-    def likely(self, rows: Sequence[Row], k: int) -> list[Likely]:
-        """Return what the model foresees at each token of a row that counts: k tokens at most."""
+    def distributions(self, rows: Sequence[Row], k: int) -> list[Distribution]:
+        """Return what the model expects at each place of the rows' completions.
+
+        Args:
+            rows: of which the prompts' tokens do not count.
+            k: likeliest tokens kept a place; fewer where the vocabulary is smaller.
+
+        Returns:
+            One a row, on the CPU.
+        """
 
     def backward(self, rows: Sequence[Row], loss: Loss, seed: int | None = None) -> torch.Tensor:
         """Put the gradient of a loss into the adapter's parameters.

@@ -15,7 +15,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from ditto_hub.engine.decoding import cache_argument, length_sorted_chunks, pad_rows
 from ditto_hub.engine.head import Batch, Head
-from ditto_hub.engine.protocol import Likely, Row
+from ditto_hub.engine.protocol import Row
 
 # Share of all tokens that sharing saves at least; below it costs more than it gives. A GPU waits
 # for the launches of the second pass that sharing takes.
@@ -52,30 +52,23 @@ class Scorer:
         Args:
             share: whether prompts may be read once; the passes then have one graph together.
         """
+        for numbers, batch in self.batches(rows, tokens, share):
+            yield numbers, self.head.log_probs(batch)
+
+    def batches(
+        self, rows: Sequence[Row], tokens: int, share: bool = True
+    ) -> Iterator[tuple[list[int], Batch]]:
+        """Yield the passes' row numbers and inputs; see `passes`."""
         if share and self.can_share and self._worth(rows):
             yield from self._shared(rows, tokens)
             return
-        for chunk, batch in self._whole(rows, tokens):
-            yield chunk, self.head.log_probs(batch)
-
-    def likely(self, rows: Sequence[Row], tokens: int, k: int) -> list[Likely]:
-        """Return the k likeliest tokens at each token that counts, in passes of so many tokens."""
-        found: dict[int, Likely] = {}
-        for chunk, batch in self._whole(rows, tokens):
-            ids, probs = self.head.likeliest(batch, k)
-            sizes = [rows[i].tokens for i in chunk]
-            pieces = zip(chunk, ids.split(sizes), probs.split(sizes), strict=True)  # type: ignore[no-untyped-call]
-            found |= {i: Likely(mine, share) for i, mine, share in pieces}
-        return [found[i] for i in range(len(rows))]
-
-    def _whole(self, rows: Sequence[Row], tokens: int) -> Iterator[tuple[list[int], Batch]]:
-        """Yield the numbers of some rows, and the rows padded."""
         for chunk in length_sorted_chunks([len(r.ids) for r in rows], tokens):
             part = [rows[i] for i in chunk]
             ids, _ = pad_rows([r.ids for r in part], self.pad_id)
             # no mask: padding is on the right, where nothing that counts looks back on it
             inputs = {"input_ids": self._sent(ids), "use_cache": False}
-            yield chunk, self._batch(inputs, ids, [r.start for r in part], part)
+            starts = [r.start for r in part]
+            yield chunk, self._batch(inputs, ids, starts, part)
 
     def _worth(self, rows: Sequence[Row]) -> bool:
         """Tell whether enough rows follow the same prompts."""
@@ -86,7 +79,7 @@ class Scorer:
         worth = WORTH.get(self.model.device.type, WORTH["cuda"])
         return saved > worth * sum(len(r.ids) for r in rows)
 
-    def _shared(self, rows: Sequence[Row], tokens: int) -> Iterator[Pass]:
+    def _shared(self, rows: Sequence[Row], tokens: int) -> Iterator[tuple[list[int], Batch]]:
         prompts = list(dict.fromkeys(r.prompt_ids for r in rows))
         for block in length_sorted_chunks([len(p) - 1 for p in prompts], tokens):
             place = {prompts[i]: k for k, i in enumerate(block)}
@@ -112,8 +105,8 @@ class Scorer:
 
     def _after(
         self, part: Sequence[Row], cache: DynamicCache, before: torch.Tensor, which: torch.Tensor
-    ) -> torch.Tensor:
-        """Return (r,) log-probabilities of completions, each after the prompt it is given."""
+    ) -> Batch:
+        """Return a pass of completions, each after the prompt it is given."""
         ids, _ = pad_rows([(r.prompt_ids[-1], *r.completion_ids) for r in part], self.pad_id)
         seen = DynamicCache(config=self.model.config)
         for k, layer in enumerate(cache.layers):
@@ -128,7 +121,7 @@ class Scorer:
             self.argument: seen,
         }
         ends = [1 + len(r.completion_ids) for r in part]
-        return self.head.log_probs(self._batch(inputs, ids, [1] * len(part), part, ends))
+        return self._batch(inputs, ids, [1] * len(part), part, ends)
 
     def _bias(self, before: torch.Tensor, width: int) -> torch.Tensor:
         """Return what is added to attention scores, (r, 1, width, P + width): 0 where one looks.
@@ -160,15 +153,14 @@ class Scorer:
         spans = [torch.arange(a, b) for a, b in zip(starts, ends, strict=True)]
         owner = torch.cat([torch.full((len(span),), k) for k, span in enumerate(spans)])
         flat = owner * width + torch.cat(spans)
-        towards = [r.towards for r in part if r.towards]
-        weights = None
-        if towards:
-            targets = torch.cat([x.ids for x in towards])
-            weights = self._sent(torch.cat([x.probs for x in towards]))
-        else:
-            targets = ids.flatten()[flat]
+        targets = ids.flatten()[flat]
+        expected = [r.expected for r in part if r.expected is not None]
+        probs = None
+        if expected:
+            targets = torch.cat([e.ids for e in expected]).long()
+            probs = self._sent(torch.cat([e.probs for e in expected]))
         place, targets, owner = (self._sent(x) for x in (flat - 1, targets, owner))
-        return Batch(inputs, place, targets, owner, len(part), weights)
+        return Batch(inputs, place, targets, owner, len(part), probs)
 
     def _sent(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return a small tensor of the host's on the device, without waiting for either."""

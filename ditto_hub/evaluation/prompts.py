@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ditto_hub.demos.demonstrations import Demonstration, as_messages
-from ditto_hub.demos.prompting import TRIES_A_PROMPT, folded, new_requests, request_for_prompts
+from ditto_hub.demos.prompting import TRIES_A_PROMPT, fold, new_requests, request_for_prompts
 from ditto_hub.errors import ConfigError, DemoError
 from ditto_hub.evaluation.judges import Messages
 from ditto_hub.evaluation.methods import Studio
@@ -88,4 +88,4 @@ def _read_line(line: str, path: Path, number: int) -> Messages:
 
 
 def _key(messages: Messages) -> tuple[tuple[str, str], ...]:
-    return tuple((turn["role"], folded(turn["content"])) for turn in messages)
+    return tuple((turn["role"], fold(turn["content"])) for turn in messages)

@@ -31,7 +31,7 @@ PREFIX, MANIFEST, RUN, README = "ditto-hub-run-", "ditto-hub-run.json", "run/", 
 FORMAT = "ditto-hub-run"
 RECORD, EVENTS = "run.json", "events.jsonl"
 LEFT_HERE = ("publish", "evaluation/cache")  # made again from the rest at any time
-OWNED = ("state", "adapter", "candidates", "rollouts", "parent", "probe.safetensors")
+OWNED = ("state", "adapter", "candidates", "rollouts", "lessons", "parent", "probe.safetensors")
 SMALL = 1_000_000
 EXPLANATION = b"""---
 tags: [ditto-hub]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ditto_hub.config import RunConfig
+from ditto_hub.demos.prompting import TRIES_A_PROMPT
 from ditto_hub.events import (
     BatchSampled,
     Event,
@@ -19,7 +20,20 @@ from ditto_hub.runs.folder import Run
 
 # What a stage that has not run yet is guessed from, until one of its name has.
 SETTLED = 3  # steps of a stage, of which the first is slow, that tell its pace against an estimate
-LIKE = {"scoring": "sampling", "sft-long": "warm-start", "lessons": "sampling"}
+LIKE = {"scoring": "sampling", "sft-long": "warm-start"}
+TEACHING_ROWS = 16  # side by side at most: each has the demonstrations in its prompt
+
+
+def before_rounds(config: RunConfig, demonstrations: int) -> list[tuple[str, int | None, int]]:
+    """Return the stages up to the warm start; see `plan_of`."""
+    start, rows = config.warm_start, config.sampling.batch_rows
+    stages: list[tuple[str, int | None, int]] = []
+    if start.distils and start.prompts:
+        stages.append(("drafting", None, -(-start.prompts * TRIES_A_PROMPT // rows)))
+    if start.distils:
+        texts = (start.prompts + demonstrations) * start.draws
+        stages.append(("teaching", None, max(1, -(-texts // min(TEACHING_ROWS, rows)))))
+    return [*stages, ("warm-start", None, start.max_steps)]
 
 
 def plan_of(config: RunConfig, demonstrations: int) -> list[tuple[str, int | None, int]]:
@@ -33,11 +47,7 @@ def plan_of(config: RunConfig, demonstrations: int) -> list[tuple[str, int | Non
     draw = max(1, -(-demonstrations * config.sampling.samples // rows))
     score = max(1, -(-demonstrations * config.selection.samples // rows))
     rounds, steps = config.update.rounds, config.update.steps
-    start = config.warm_start
-    stages: list[tuple[str, int | None, int]] = [("warm-start", None, start.max_steps)]
-    if start.distils:
-        texts = (demonstrations + start.new_prompts) * start.texts
-        stages.insert(0, ("lessons", None, 1 + max(1, -(-texts // rows))))
+    stages = before_rounds(config, demonstrations)
     for t in range(rounds):
         stages += [("sampling", t, draw), ("update", t, steps)]
     stages.append(("scoring", rounds, score))

@@ -11,8 +11,10 @@ from filelock import FileLock, Timeout
 
 from ditto_hub import events as ev
 from ditto_hub.backends.zerogpu.lease import STOP_FILE
+from ditto_hub.demos.prompting import TRIES_A_PROMPT
 from ditto_hub.errors import RunBusyError
 from ditto_hub.runs.folder import Run
+from ditto_hub.runs.progress import TEACHING_ROWS
 from ditto_hub.runs.storage import told_as_storage_error
 from ditto_hub.words import Message
 
@@ -84,15 +86,15 @@ def halve_rows(run: Run) -> bool:
             place, batches = (event.stage, event.round), 0
         batches += isinstance(event, ev.BatchSampled)
     config = run.config
-    demos, start = len(run.demos()), config.warm_start
+    demos = len(run.demos())
     drawn = {
+        "drafting": config.warm_start.prompts * TRIES_A_PROMPT,
+        "teaching": TEACHING_ROWS,
         "sampling": demos * config.sampling.samples,
         "scoring": demos * config.selection.samples,
-        "lessons": (demos + start.new_prompts) * start.texts,
     }
     rows = min(drawn.get(place[0], 0), config.sampling.batch_rows) // 2
-    batches -= place[0] == "lessons"  # whose first batch are the new prompts
-    if batches > 0 or not rows:
+    if batches or not rows:
         return False
     with contextlib.suppress(RunBusyError), run.lock():
         run.record.config = config.with_value("sampling.batch_rows", rows).to_json()

@@ -111,7 +111,9 @@ def _values(subject: CardSubject, front: str) -> dict[str, Any]:
             "name": subject.repo_id.split("/")[-1],
             "table": table,
             "version": VERSION,
-            "kind": sections.describe_candidate(subject.candidate),
+            "kind": sections.describe_candidate(
+                subject.candidate, subject.config.warm_start.distils
+            ),
             "adapter_code": Markdown(sections.adapter_code(subject)),
             "merge_code": Markdown(sections.MERGE_CODE),
             "serve_code": Markdown(sections.serve_code(subject)),

@@ -71,12 +71,17 @@ class Results:
     pictures: tuple[str, ...] = ()
 
 
-def describe_candidate(candidate: str) -> str:
-    """Say in words what an adapter is."""
+def describe_candidate(candidate: str, distilled: bool = False) -> str:
+    """Say in words what an adapter is.
+
+    Args:
+        distilled: whether its warm start learnt from the prompted model.
+    """
+    kind = "distilled" if distilled else "supervised"
     if candidate == "sft":
-        return "the warm start, before any preference update"
+        return f"the {kind} warm start, before any preference update"
     if candidate == "sft-long":
-        return "the warm start continued on the demonstrations, without preference updates"
+        return f"the {kind} warm start continued, without preference updates"
     if candidate in RIVALS:
         return f"{RIVALS[candidate]}, trained to compare DITTO with"
     return f"the policy after round {candidate.removeprefix('round-')} of DITTO"

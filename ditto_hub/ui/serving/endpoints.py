@@ -304,7 +304,7 @@ def texts_of(run: Run, candidate: str) -> list[Answer]:
     return [
         {
             "demonstration": row["demo"],
-            "prompt": row.get("prompt") or prompts.get(row["demo"], ""),
+            "prompt": prompts.get(row["demo"], ""),
             "text": row["text"],
             "ended": bool(row.get("ended", True)),
         }
