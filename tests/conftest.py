@@ -23,17 +23,6 @@ for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
     os.environ.pop(name, None)
 
 
-# Files whose tests mostly wait, for a browser or for processes, begin first: the others fill the
-# gaps, and none of these is the last that everybody waits for.
-WAITING = ("tests/ui/", "tests/slow/", "tests/test_zerogpu", "tests/test_job", "tests/security/")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that wait most before the others; within a file the order stays."""
-    place = {start: n for n, start in enumerate(WAITING)}
-    items.sort(key=lambda x: min((place[s] for s in WAITING if x.nodeid.startswith(s)), default=9))
-
-
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Start a real browser once: Playwright allows one loop of its own in a process."""
