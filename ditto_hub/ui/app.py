@@ -189,12 +189,12 @@ STEP_JS = """() => {
 # A step begins at its top, wherever the one before it was left; a run that begins does too. What
 # was pressed may be gone with it: the keyboard then goes on from the step's own tab.
 TO_TOP = """document.body.scrollIntoView();
-  const pressed = document.activeElement, until = Date.now() + 30000, look = () => {
+  const until = Date.now() + 60000, look = () => {
     const at = document.activeElement;
-    if (at && at !== document.body && at.checkVisibility())
-      return at === pressed && Date.now() < until && setTimeout(look, 100);
-    document.querySelector("#steps > .tab-wrapper [role=tab][aria-selected=true]")
-      ?.focus({ preventScroll: true });
+    if (!at || at === document.body || !at.checkVisibility())
+      document.querySelector("#steps > .tab-wrapper [role=tab][aria-selected=true]")
+        ?.focus({ preventScroll: true });
+    if (Date.now() < until) setTimeout(look, 250);
   };
   if (navigator.userActivation?.hasBeenActive) setTimeout(look, 100)"""
 STEP_JS, NAME_RUN_JS = (js.replace("TO_TOP", TO_TOP) for js in (STEP_JS, NAME_RUN_JS))

@@ -60,7 +60,7 @@ def test_the_page_leads_to_a_text(session: dict[str, Any]) -> None:
     assert run["status"] == "finished"
     assert run["fraction"] == 1.0
     assert run["chosen"] in run["candidates"]
-    rows = session["client"].predict(run["id"], session["secret"], "base", api_name="/texts")
+    rows = session["client"].predict(run["id"], session["secret"], "sft", api_name="/texts")
     assert {row["demonstration"] for row in rows} == {"demo-1", "demo-2"}
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 from made_runs import Secrets, give
-from pages import PAIRS, PATIENCE_MS, TINY, App, Watch, go_to, new_visitor, set_dials, write_cards
+from pages import PAIRS, PATIENCE_MS, App, Watch, go_to, new_visitor, set_dials, write_cards
 from playwright.sync_api import Browser, Page, expect
 
 from ditto_hub.runs.folder import Run
@@ -22,6 +22,8 @@ FOCUS = """() => {
   return ring || at.matches("input, textarea") ? "seen" : at.outerHTML.slice(0, 200);
 }"""
 MARKS = ("zyxonezyx", "zyxtwozyx")  # each stands in one visitor's texts alone
+SHORT = {"update-rounds": "1", "sampling-samples": "2", "warm-start-max-steps": "4"}
+TRAINED_MS = 400_000
 STEPS_MOST = 120  # stops of the Tab key on the longest way, the settings' form
 
 
@@ -43,41 +45,6 @@ def tab_to(page: Page, wanted: str) -> None:
         if page.evaluate("(wanted) => document.activeElement.matches(wanted)", wanted):
             return
     raise AssertionError(f"Tab does not come to {wanted}")
-
-
-def test_the_keyboard_goes_all_the_way(held: App, visit: Callable[..., Page]) -> None:
-    """From the first screen to a result and to Try, with Tab, Enter, Space and arrows alone."""
-    page = visit(held.url)
-    press, write = page.keyboard.press, page.keyboard.insert_text
-    tab_to(page, "#welcome-own")
-    press("Enter")
-    expect(page.locator("#show-prompt-1 textarea")).to_be_focused()
-    for number, (prompt, completion) in enumerate(PAIRS[:2], start=1):
-        if number > 1:
-            tab_to(page, f"#show-prompt-{number} textarea")
-        write(prompt)
-        tab_to(page, f"#show-completion-{number} textarea")
-        write(completion)
-    expect(page.locator("#show-checks")).to_contain_text("2 demonstrations")
-    tab_to(page, "#show-next")
-    press("Enter")
-    expect(page.locator("#train-base")).to_be_visible()
-    expect(page.locator("#step-train-button")).to_be_focused()
-    tab_to(page, "#train-advanced > button")
-    press("Space")
-    for name, value in TINY.items():
-        tab_to(page, f"#train-{name} input")
-        press("Control+a")
-        write(value)
-    expect(page.locator("#train-estimate")).to_contain_text("Time")
-    tab_to(page, "#train-start")
-    press("Space")
-    expect(page.locator("#train-status")).to_contain_text("Finished")
-    expect(page.locator("#step-train-button")).to_be_focused()
-    press("ArrowRight")
-    press("Enter")
-    expect(page.locator("#try-message")).to_be_visible()
-    assert page.evaluate(FOCUS) == "seen"
 
 
 @dataclass
@@ -184,3 +151,38 @@ def test_two_visitors_at_once_share_nothing(held: App, visit: Callable[..., Page
     go_to(first, "train")
     first.click("#train-cancel")
     expect(first.locator("#train-status")).to_contain_text("Cancelled")
+
+
+def test_the_keyboard_goes_all_the_way(held: App, visit: Callable[..., Page]) -> None:
+    """From the first screen to a result and to Try, with Tab, Enter, Space and arrows alone."""
+    page = visit(held.url)
+    press, write = page.keyboard.press, page.keyboard.insert_text
+    tab_to(page, "#welcome-own")
+    press("Enter")
+    expect(page.locator("#show-prompt-1 textarea")).to_be_focused()
+    for number, (prompt, completion) in enumerate(PAIRS[:2], start=1):
+        if number > 1:
+            tab_to(page, f"#show-prompt-{number} textarea")
+        write(prompt)
+        tab_to(page, f"#show-completion-{number} textarea")
+        write(completion)
+    expect(page.locator("#show-checks")).to_contain_text("2 demonstrations")
+    tab_to(page, "#show-next")
+    press("Enter")
+    expect(page.locator("#train-base")).to_be_visible()
+    expect(page.locator("#step-train-button")).to_be_focused()
+    tab_to(page, "#train-advanced > button")
+    press("Space")
+    for name, value in SHORT.items():
+        tab_to(page, f"#train-{name} input")
+        press("Control+a")
+        write(value)
+    expect(page.locator("#train-estimate")).to_contain_text("Time")
+    tab_to(page, "#train-start")
+    press("Space")
+    expect(page.locator("#train-status")).to_contain_text("Finished", timeout=TRAINED_MS)
+    expect(page.locator("#step-train-button")).to_be_focused()
+    press("ArrowRight")
+    press("Enter")
+    expect(page.locator("#try-message")).to_be_visible()
+    assert page.evaluate(FOCUS) == "seen"
