@@ -154,17 +154,19 @@ def open_page(app: gr.Blocks, shared: Shared, told: gr.HTML, watch: gr.Button) -
         at = "train" if going else step if step in STEPS and (run_id or not named) else ""
         return {
             **show_run(shared, going or run_id),
-            **({shared.tabs: gr.Tabs(selected=at)} if at else {}),
+            opens_at: at,
             shared.secret: asker.secret,
             told: privacy(shared.profile, asker.locale),
             watch: gr.update(interactive=True),
         }
 
+    opens_at = gr.Textbox(visible=False)
     outputs = [
-        shared.secret, shared.run_id, shared.last_run, shared.run_changed, shared.tabs, told,
-        watch,
+        shared.secret, shared.run_id, shared.last_run, shared.run_changed, opens_at, told, watch,
     ]  # fmt: skip
-    on(shared, app.load, opened, [shared.last_run, shared.step], outputs)
+    answered = on(shared, app.load, opened, [shared.last_run, shared.step], outputs)
+    app.load(None, None, None, js=BEGUN_JS)
+    answered.then(None, opens_at, shared.tabs, js=OPEN_JS)
     shared.last_run.change(None, shared.last_run, None, js=NAME_RUN_JS)
     shared.tabs.change(None, None, shared.step, js=STEP_JS)
 
@@ -185,6 +187,15 @@ STEP_JS = """() => {
   TO_TOP;
   const tab = document.querySelector("#steps > .tab-wrapper [role=tab][aria-selected=true]");
   return tab ? tab.id.replace(/^step-(.*)-button$/, "$1") : "";
+}"""
+# Whoever has pressed something before the server answered has begun, and stays where they are.
+OPEN_JS = """(step) => [{
+  __type__: "update",
+  ...(step && !window.dittoBegun && { selected: step }),
+}]"""
+BEGUN_JS = """() => {
+  for (const kind of ["click", "keydown"])
+    window.addEventListener(kind, (event) => { window.dittoBegun ||= event.isTrusted; }, true);
 }"""
 # A step begins at its top, wherever the one before it was left; a run that begins does too. What
 # was pressed may be gone with it: the keyboard then goes on from the step's own tab.

@@ -186,7 +186,9 @@ def found(page: Page) -> list[str]:
     """Return what axe-core finds that keeps somebody out, Gradio's own parts included.
 
     Its passing messages alone are not: a close button inside a button, for which it has no setting.
+    What fades in is looked at as it stays.
     """
+    page.add_style_tag(content="* {transition: none !important; animation: none !important}")
     violations: list[dict[str, Any]] = Axe().run(page, options=AXE_OPTIONS).response["violations"]
     return [
         f"{violation['id']}: {node['html'][:160]}"
@@ -211,7 +213,7 @@ def test_a_screen_keeps_nobody_out(anybody: Visitor, screen: str) -> None:
     page.set_viewport_size(DESKTOP)
 
 
-@pytest.mark.parametrize("locale", ["en", "zh-TW", "zh-CN"])
+@pytest.mark.parametrize("locale", ["en", "zh-TW"])
 def test_a_narrow_phone_shows_all_of_every_step(
     held: App, made: Run, visit: Callable[..., Page], locale: str
 ) -> None:

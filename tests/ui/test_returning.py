@@ -154,7 +154,7 @@ def test_two_visitors_at_once_share_nothing(held: App, visit: Callable[..., Page
 
 
 def test_the_keyboard_goes_all_the_way(held: App, visit: Callable[..., Page]) -> None:
-    """From the first screen to a result and to Try, with Tab, Enter, Space and arrows alone."""
+    """From the first screen to a result and to Try, with Tab, Enter and Space alone."""
     page = visit(held.url)
     press, write = page.keyboard.press, page.keyboard.insert_text
     tab_to(page, "#welcome-own")
@@ -182,7 +182,7 @@ def test_the_keyboard_goes_all_the_way(held: App, visit: Callable[..., Page]) ->
     press("Space")
     expect(page.locator("#train-status")).to_contain_text("Finished", timeout=TRAINED_MS)
     expect(page.locator("#step-train-button")).to_be_focused()
-    press("ArrowRight")
+    tab_to(page, "#step-compare-button")
     press("Enter")
     expect(page.locator("#try-message")).to_be_visible()
     assert page.evaluate(FOCUS) == "seen"
