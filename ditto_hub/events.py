@@ -7,9 +7,9 @@ run record and the card read them. Prompts and completions are read from the fol
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, cast
 
 from annotated_types import Ge
 
@@ -17,6 +17,16 @@ from ditto_hub.validation import Count, Moment, Name, Told, validated
 from ditto_hub.words import Message
 
 VERSION = 1
+T = TypeVar("T")
+
+
+def run_to_end(steps: Generator[Any, None, T]) -> T:
+    """Take all steps, and return what they come to."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast("T", end.value)
 
 
 def finite(numbers: Mapping[str, float]) -> dict[str, float]:

@@ -9,8 +9,9 @@ from typing import Any
 
 from hub_server import Hub, HubState
 
+from ditto_hub.events import run_to_end
 from ditto_hub.hub.publishing.options import PublishOptions
-from ditto_hub.hub.publishing.publish import publish
+from ditto_hub.hub.publishing.publish import publish_steps
 from ditto_hub.hub.publishing.receipt import Receipt
 from ditto_hub.runs.folder import Run
 
@@ -37,7 +38,7 @@ def on_pocket(run: Run) -> Run:
 
 def send(run: Run, hub: Hub, token: str | None, repo: str = ADAPTER, **options: Any) -> Receipt:
     chosen = PublishOptions(**{"load_back": "hashes", "endpoint": hub.endpoint, **options})
-    return publish(run, repo, token=token, options=chosen)
+    return run_to_end(publish_steps(run, repo, token=token, options=chosen))
 
 
 def repo_files(hub: Hub, repo_id: str = ADAPTER) -> dict[str, bytes]:

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub.constants
@@ -23,8 +24,6 @@ from publishing import (
 
 from ditto_hub.errors import HubError
 from ditto_hub.hub import bounds
-from ditto_hub.hub.publishing.options import PublishOptions
-from ditto_hub.hub.publishing.publish import publish
 from ditto_hub.runs.folder import Run
 
 pytestmark = [
@@ -151,9 +150,9 @@ def test_storage_used_up(run: Run, hub: Hub, token: str) -> None:
 
 def test_no_hub_at_all(run: Run) -> None:
     """A Hub that is not there is told as a failed connection."""
-    options = PublishOptions(endpoint="http://127.0.0.1:9", load_back="hashes")
+    hub = SimpleNamespace(endpoint="http://127.0.0.1:9")
     with pytest.raises(HubError, match="connection to the Hub failed"):
-        publish(run, ADAPTER, token="hf_x", options=options)
+        send(run, hub, "hf_x")
 
 
 def test_offline_mode(run: Run, hub: Hub, token: str, monkeypatch: pytest.MonkeyPatch) -> None:

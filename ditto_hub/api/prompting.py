@@ -12,6 +12,7 @@ from ditto_hub.backends.backtranslation import READ_CHARS
 from ditto_hub.cost.profiles import Profile, load_profile
 from ditto_hub.demos.demonstrations import MOST, Demonstration, DemoSet, as_messages
 from ditto_hub.errors import DemoError
+from ditto_hub.events import run_to_end
 from ditto_hub.pocket.asking import requests_of
 from ditto_hub.tokens import MACHINE, Token
 from ditto_hub.words import Message
@@ -79,15 +80,9 @@ def with_prompts(
     Raises:
         DemoError, BaseModelError, ChatTemplateError, LeaseError: as the words say.
     """
-    steps = stream_prompts(
-        demos, base_model, seed=seed, profile=profile, visitor=visitor, token=token
+    return run_to_end(
+        stream_prompts(demos, base_model, seed=seed, profile=profile, visitor=visitor, token=token)
     )
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            found: DemoSet = end.value
-            return found
 
 
 def stream_prompts(

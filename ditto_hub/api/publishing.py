@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from filelock import FileLock, Timeout
 
 from ditto_hub.errors import HubError, RunBusyError
+from ditto_hub.events import run_to_end
 from ditto_hub.hub.publishing.options import PublishOptions as PublishOptions
 from ditto_hub.hub.publishing.options import PublishStep
 from ditto_hub.runs.folder import Run
@@ -115,13 +116,7 @@ def publish(
         replaces=replaces,
         dry_run=dry_run,
     )
-    steps = stream_publish(run, repo_id, options, token=token)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            receipt: Receipt = end.value
-            return receipt
+    return run_to_end(stream_publish(run, repo_id, options, token=token))
 
 
 def stream_publish(

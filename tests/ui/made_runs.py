@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from playwright.sync_api import Page, Request
+from pages import PATIENCE_MS, Watch, new_visitor
+from playwright.sync_api import Browser, Page, Request, expect
 
 from ditto_hub import api
 from ditto_hub.config import preset
@@ -60,3 +63,22 @@ class Secrets:
         for value in json.loads(request.post_data or "{}").get("data", []):
             if isinstance(value, str) and len(value) == 43 and " " not in value:
                 self.found = value
+
+
+@contextmanager
+def known_visitor(browser: Browser, url: str) -> Iterator[tuple[Page, Secrets]]:
+    """Open the page as somebody to whom runs can be given; an error on its console is refused."""
+    context = new_visitor(browser)
+    expect.set_options(timeout=PATIENCE_MS)
+    page = context.new_page()
+    known, watch = Secrets(page), Watch(page)
+    page.goto(url)
+    expect(page.locator("#welcome-watch")).to_be_enabled()  # the page has its secret
+    for _ in range(100):
+        if known.found:
+            break
+        page.wait_for_timeout(100)
+    yield page, known
+    complaints = watch.complaints
+    context.close()
+    assert complaints == []

@@ -9,18 +9,15 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from hub_server import Hub
-from made_runs import Secrets, give
+from made_runs import Secrets, give, known_visitor
 from oidc import Oidc
 from pages import (
     DESKTOP,
     PAIRS,
-    PATIENCE_MS,
     PHONE,
     TINY,
     App,
-    Watch,
     go_to,
-    new_visitor,
     screenshot,
     set_dials,
     signed_env,
@@ -84,17 +81,9 @@ def held(tmp_path_factory: pytest.TempPathFactory, hub: Hub, oidc: Oidc) -> Iter
 @pytest.fixture(scope="module")
 def anybody(held: App, browser: Browser, made: Run, oidc: Oidc) -> Iterator[Visitor]:
     """Open the page; the tests below go through it in their order."""
-    context = new_visitor(browser)
-    expect.set_options(timeout=PATIENCE_MS)
-    page = context.new_page()
-    known, watch = Secrets(page), Watch(page)
-    page.goto(held.url)
-    expect(page.locator("#welcome-watch")).to_be_enabled()
-    expect(page.locator("#welcome-stage")).to_be_visible()
-    yield Visitor(page, held, known.found, made, oidc)
-    complaints = watch.complaints
-    context.close()
-    assert complaints == []
+    with known_visitor(browser, held.url) as (page, known):
+        expect(page.locator("#welcome-stage")).to_be_visible()
+        yield Visitor(page, held, known.found, made, oidc)
 
 
 def _examples(visitor: Visitor) -> None:

@@ -47,6 +47,17 @@ def app() -> gr.Blocks:
         return thread.submit(asyncio.run, build()).result()
 
 
+def test_an_event_never_fires_two_that_it_fires_anew(app: gr.Blocks) -> None:
+    """Handlers that are asked once more after they answered listen to nothing that others hear."""
+    heard: dict[tuple[Any, ...], list[str]] = {}
+    for block in app.fns.values():
+        if block.fn and block.trigger_mode == "always_last":
+            for part, event in block.targets:
+                if part is not None:  # else it comes after another
+                    heard.setdefault((part, event), []).append(block.name)
+    assert [names for names in heard.values() if len(names) > 1] == []
+
+
 @pytest.fixture(scope="module")
 def handlers(app: gr.Blocks) -> dict[str, Callable[..., Any]]:
     """Return every handler of these steps that is told a run, by its name.

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
-from made_runs import Secrets, give
-from pages import PAIRS, PATIENCE_MS, App, Watch, go_to, new_visitor, set_dials, write_cards
+from made_runs import give, known_visitor
+from pages import PAIRS, App, go_to, set_dials, write_cards
 from playwright.sync_api import Browser, Page, expect
 
 from ditto_hub.runs.folder import Run
@@ -58,22 +58,13 @@ class Back:
 @pytest.fixture(scope="module")
 def back(held: App, browser: Browser, made: Run) -> Iterator[Back]:
     """Let somebody write cards, choose a base model and a setting, and have a finished run."""
-    context = new_visitor(browser)
-    expect.set_options(timeout=PATIENCE_MS)
-    page = context.new_page()
-    known, watch = Secrets(page), Watch(page)
-    page.goto(held.url)
-    expect(page.locator("#welcome-watch")).to_be_enabled()
-    write_cards(page, PAIRS)
-    go_to(page, "train")
-    page.locator("#train-base input[value=smollm2]").check()
-    expect(page.locator("#train-estimate")).to_contain_text("Time")
-    set_dials(page, {"update-rounds": "3", "seed": "7"})
-    run = give(made, held.home, f"browser:{known.found}")
-    yield Back(page, run)
-    complaints = watch.complaints
-    context.close()
-    assert complaints == []
+    with known_visitor(browser, held.url) as (page, known):
+        write_cards(page, PAIRS)
+        go_to(page, "train")
+        page.locator("#train-base input[value=smollm2]").check()
+        expect(page.locator("#train-estimate")).to_contain_text("Time")
+        set_dials(page, {"update-rounds": "3", "seed": "7"})
+        yield Back(page, give(made, held.home, f"browser:{known.found}"))
 
 
 def _show(page: Page) -> None:

@@ -90,6 +90,18 @@ PASTE = """(area, text) => {
 }"""
 
 
+def test_a_page_at_rest_asks_nothing(app: App, visit: Callable[..., Page]) -> None:
+    """Once what was typed in haste is answered, no handler is asked again."""
+    page = visit(app.url)
+    write_cards(page, TEXTS)
+    expect(page.locator("#show-checks")).to_contain_text("6 demonstrations")
+    page.wait_for_timeout(LATEST_MS)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(LATEST_MS)
+    assert asked == []
+
+
 def test_several_texts_pasted_at_once_get_a_card_each(app: App, visit: Callable[..., Page]) -> None:
     """Between lines of dashes or wide gaps; one press takes it back; one text is pasted as ever."""
     page = visit(app.url)

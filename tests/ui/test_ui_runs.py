@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from made_runs import Secrets, give
-from pages import PAIRS, PATIENCE_MS, PHONE, App, Watch, go_to, new_visitor, screenshot, write_cards
+from made_runs import give, known_visitor
+from pages import PAIRS, PHONE, App, go_to, screenshot, write_cards
 from playwright.sync_api import Browser, Page, expect
 
 from ditto_hub.runs.folder import Run
@@ -33,23 +33,11 @@ class Owner:
 @pytest.fixture(scope="module")
 def owner(app: App, browser: Browser, made: Run) -> Iterator[Owner]:
     """Let somebody open the page and have four runs."""
-    context = new_visitor(browser)
-    expect.set_options(timeout=PATIENCE_MS)
-    page = context.new_page()
-    known, watch = Secrets(page), Watch(page)
-    page.goto(app.url)
-    page.locator("#show-prompt-1").wait_for()
-    for _ in range(100):
-        if known.found:
-            break
-        page.wait_for_timeout(100)
-    owner = Owner(page, app, known.found, made)
-    for number, name in enumerate(("Harbor", "Garden", "News", ""), start=1):
-        owner.give(number, name)
-    yield owner
-    complaints = watch.complaints
-    context.close()
-    assert complaints == []
+    with known_visitor(browser, app.url) as (page, known):
+        owner = Owner(page, app, known.found, made)
+        for number, name in enumerate(("Harbor", "Garden", "News", ""), start=1):
+            owner.give(number, name)
+        yield owner
 
 
 def test_a_run_has_a_name_and_a_text(owner: Owner) -> None:

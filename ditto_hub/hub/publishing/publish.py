@@ -45,10 +45,10 @@ from ditto_hub.words import Message, Text
 LONGEST_NAME = 80  # characters; with somebody's name before it the Hub takes 96
 
 
-def publish(
+def publish_steps(
     run: Run, repo_id: str, *, token: Token | str, options: PublishOptions | None = None
-) -> Receipt:
-    """Publish a run's adapter.
+) -> Generator[PublishStep, None, Receipt]:
+    """Publish a run's adapter, saying each step before it is taken; the receipt is returned.
 
     Args:
         repo_id: USER/NAME, or NAME in the user's own namespace.
@@ -60,19 +60,6 @@ def publish(
         BaseModelError: the base model is gone or closed to this user.
         HubError: the Hub refused or could not be reached; another call goes on from there.
     """
-    steps = publish_steps(run, repo_id, token=token, options=options)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            receipt: Receipt = end.value
-            return receipt
-
-
-def publish_steps(
-    run: Run, repo_id: str, *, token: Token | str, options: PublishOptions | None = None
-) -> Generator[PublishStep, None, Receipt]:
-    """Do what `publish` does, saying each step before it is taken; the receipt is returned."""
     options = options or PublishOptions()
     require_known(options.load_back)
     require_repo_id(repo_id)

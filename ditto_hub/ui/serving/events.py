@@ -7,8 +7,9 @@ the browser says of the event itself, such as which row was pressed, is in `aske
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,7 @@ from ditto_hub.ui.serving.session import (
 )
 
 Outputs = dict[Any, Any]
+NOTHING_JS = "() => []"
 BUSY_JS, IDLE_JS = (
     f"() => [{{__type__: 'update', interactive: {interactive}}}]"
     for interactive in ("false", "true")
@@ -163,8 +165,11 @@ def on(
         for event in events:
             event(None, None, busy, js=BUSY_JS)
     usual = {"show_progress": "hidden", "api_visibility": "private", **admission.options(kind)}
-    going = gr.on(
-        events,
+    starts: Callable[..., Any] = functools.partial(gr.on, events)
+    if _always_last(events, options):
+        options["trigger_mode"] = "always_last"
+        starts = gr.on(events, js=NOTHING_JS, trigger_mode="multiple").then
+    going = starts(
         admission.admitted(kind, _handler(act, list(outputs), refused)),
         [shared.secret, *inputs],
         list(outputs) or None,
@@ -173,6 +178,19 @@ def on(
     if busy is not None:
         going.then(None, None, busy, js=IDLE_JS)
     return going
+
+
+def _always_last(events: Sequence[Any], options: Mapping[str, Any]) -> bool:
+    """Tell whether a handler is asked once more for all events that came while it answered.
+
+    Where it is, Gradio 6.31 fires the whole event anew, with all handlers that listen to it, and
+    two that are slow then ask each other without end. One that comes after another is asked alone,
+    so such a handler comes after one that does nothing, in the browser.
+    """
+    mode = options.get("trigger_mode")
+    if mode is None and getattr(events[0], "event_name", "") in ("change", "key_up"):
+        return True  # as Gradio has it
+    return bool(mode == "always_last")
 
 
 def show_run(shared: Shared, run_id: str) -> Outputs:
