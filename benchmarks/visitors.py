@@ -221,17 +221,21 @@ class Site:
 def opening(config: dict[str, Any], secret: str) -> list[tuple[dict[str, Any], list[Any]]]:
     """Return what a browser asks as it opens the page: events, and what it sends with each.
 
-    An event that the browser asks in its own time is reached through the component that it changes.
+    An event that the browser asks in its own time is reached through the component that it changes,
+    or comes after one that runs in the browser alone.
     """
     values = {part["id"]: part["props"].get("value") for part in config["components"]}
-    first = [x for x in config["dependencies"] if any(to[1] == "load" for to in x["targets"])]
-    gates = {out for x in first if not x["backend_fn"] for out in x["outputs"]}
-    asked = [
-        x
-        for x in config["dependencies"]
-        if x["backend_fn"] and any(to[1] == "load" or to[0] in gates for to in x["targets"])
-    ]
+    there = config["dependencies"]
+    gates = {out for x in there if not x["backend_fn"] and hears(x, "load") for out in x["outputs"]}
+    first = [x for x in there if hears(x, "load") or any(to[0] in gates for to in x["targets"])]
+    doors = {x["id"] for x in first if not x["backend_fn"]}
+    asked = [x for x in there if x["backend_fn"] and (x in first or x["trigger_after"] in doors)]
     return [(x, [secret, *(values.get(part) for part in x["inputs"][1:])]) for x in asked]
+
+
+def hears(dependency: dict[str, Any], event: str) -> bool:
+    """Tell whether it listens to an event of that name."""
+    return any(to[1] == event for to in dependency["targets"])
 
 
 def visit(site: Site, who: str, runs: int, gate: threading.Barrier) -> None:

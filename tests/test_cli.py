@@ -186,7 +186,7 @@ def test_settings_lists_every_dial() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "code", "steps"), [(signal.SIGINT, 130, 400), (signal.SIGTERM, 143, 60)]
+    ("sent", "code", "steps"), [(signal.SIGINT, 130, 120), (signal.SIGTERM, 143, 40)]
 )
 def test_interrupt_keeps_the_run_and_resume_finishes_it(
     base: Path, demos: Path, tmp_path: Path, sent: signal.Signals, code: int, steps: int

@@ -22,6 +22,7 @@ CHAT = json.dumps(
         {"sender": "assistant", "text": "They float."},
     ]}]
 )  # fmt: skip
+ANSWERED = re.compile(r"/gradio_api/run/predict")
 
 
 @pytest.fixture
@@ -66,7 +67,8 @@ def test_columns_are_chosen_and_rows_ticked_by_keyboard(panel: Page) -> None:
         panel.click(f"#imports-{side}-column input")
         option = panel.get_by_role("option", name=column)
         expect(option).to_have_count(1)  # the list of the other one has closed
-        option.click()
+        with panel.expect_response(ANSWERED):  # which unticks the rows
+            option.click()
     rows = panel.locator("#imports-rows input")
     expect(rows).to_have_count(12)
     expect(panel.locator("#imports-message")).to_contain_text("posts.csv: 12 found.")

@@ -62,7 +62,8 @@ def back(held: App, browser: Browser, made: Run) -> Iterator[Back]:
         write_cards(page, PAIRS)
         go_to(page, "train")
         page.locator("#train-base input[value=smollm2]").check()
-        expect(page.locator("#train-estimate")).to_contain_text("Time")
+        page.click("#train-advanced > button")
+        expect(page.locator("#train-preset input:checked")).to_have_value("small")
         set_dials(page, {"update-rounds": "3", "seed": "7"})
         yield Back(page, give(made, held.home, f"browser:{known.found}"))
 

@@ -165,6 +165,8 @@ def on(
         for event in events:
             event(None, None, busy, js=BUSY_JS)
     usual = {"show_progress": "hidden", "api_visibility": "private", **admission.options(kind)}
+    if "show_progress" not in options:
+        usual["show_progress_on"] = []  # telling each output takes the page as long as all else
     starts: Callable[..., Any] = functools.partial(gr.on, events)
     if _always_last(events, options):
         options["trigger_mode"] = "always_last"

@@ -61,8 +61,9 @@ def build_dials(start: str) -> Dials:
                 values += [_control(p, config) for p in BACK if p.startswith(f"{section}.")]
     form = Dials(choice, seed, values)
     choice.input(
-        values_of, choice, values, queue=False, show_progress="hidden", api_visibility="private"
-    )
+        values_of, choice, values, queue=False, api_visibility="private",
+        show_progress="hidden", show_progress_on=[],
+    )  # fmt: skip
     return form
 
 
