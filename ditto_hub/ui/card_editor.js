@@ -11,6 +11,7 @@ const ADVISED = 7; // at which a voice shows well: then the button adds more
 const PATIENCE = 5000, SOON = 500; // milliseconds after which cards are sent anew: see `wait`
 const words = props.labels[navigator.language] || props.labels.en;
 const host = element.querySelector(".d-cards");
+const folded = new Set(); // ids of the cards that show one line
 const said = new Map(); // card id -> what the page itself says of it, until it is written on
 let cards = [], before = null, drafting = null;
 let version = 0, sending = 0, patience = PATIENCE, waiting = 0; // the newest cards, and their answer
@@ -72,8 +73,9 @@ function press(name, sign, act) {
 }
 
 function laidOut(card) {
-  const head = node("div", { className: "d-card-head" }, node("h3"),
-    press("up", "\u2191", () => move(card, -1)), press("down", "\u2193", () => move(card, 1)),
+  const fold = press("fold", "\u25be", () => turn(card));
+  const head = node("div", { className: "d-card-head" }, fold, node("h3"),
+    node("span", { className: "d-line" }), press("up", "\u2191", () => move(card, -1)), press("down", "\u2193", () => move(card, 1)),
     press("copy", "\u00d72", () => copy(card)),
     press("draft", "", () => ask(card)), press("remove", "", () => take(card)));
   const change = node("div", { className: "d-change" });
@@ -85,6 +87,18 @@ function laidOut(card) {
 
 const place = (card) => [...host.children].find((one) => one.card === card);
 const byId = (id) => cards.find((card) => card.id === id);
+
+// Fold a card to a line, or unfold it.
+function turn(card) {
+  if (!folded.delete(card.id)) folded.add(card.id);
+  show();
+}
+
+// Fold the cards with a text, where there are more than a voice needs: they come from a file.
+function foldMany() {
+  const full = cards.filter((card) => card.completion.trim());
+  if (full.length > ADVISED) for (const card of full) folded.add(card.id);
+}
 
 // Make the page show `cards`; what is laid out already stays, and with it focus and selection.
 function show() {
@@ -103,6 +117,9 @@ function show() {
     acts.down.disabled = index === cards.length - 1;
     acts.copy.disabled = cards.length >= props.most;
     acts.draft.disabled = drafting !== null;
+    one.classList.toggle("d-folded", folded.has(card.id));
+    acts.fold.setAttribute("aria-expanded", String(!folded.has(card.id)));
+    one.querySelector(".d-line").textContent = (card.prompt.trim() || card.completion).slice(0, 200);
     one.querySelector("h3").textContent = number;
     one.setAttribute("aria-label", `${words.card} ${number}`);
     one.querySelector(".d-card-prompt").id = `show-prompt-${number}`;
@@ -150,6 +167,7 @@ function add(some) {
   const next = [...written, ...(some ? some.map(made) : [blank()])];
   if (next.length > props.most) return say(words.most.replace("{n}", props.most));
   set(padded(next), before);
+  if (some) { foldMany(); show(); }
 }
 
 function take(card) {
@@ -283,3 +301,5 @@ undo.textContent = words.undo;
 undo.addEventListener("click", () => set(padded(before || []), null));
 window.dittoCards = { add, replace, drafted, prompted, changes };
 set(padded(restored()));
+foldMany();
+show();

@@ -67,7 +67,7 @@ class Held:
 @pytest.fixture
 def held() -> Iterator[Held]:
     """Return a line of few places with its events in the test's hand."""
-    made = Held(Line(FEW))
+    made = Held(Line(FEW, quiet_s=0))
     yield made
     made.finish()
 

@@ -118,6 +118,29 @@ def test_several_texts_pasted_at_once_get_a_card_each(app: App, visit: Callable[
     expect_cards(page, [("", ""), ("", "")])
 
 
+def test_cards_fold_to_a_line(app: App, visit: Callable[..., Page]) -> None:
+    """By a press each; more than a voice needs come folded, and keep what is on them."""
+    page = visit(app.url)
+    expect(page.locator("#show-checks")).to_contain_text("No demonstration yet")
+    write_cards(page, TEXTS[:2])
+    fold, text = page.locator("#show-fold-1"), page.locator("#show-completion-1 textarea")
+    fold.press("Enter")
+    expect(text).to_be_hidden()
+    expect(page.locator(".d-line").first).to_have_text(TEXTS[0][0])
+    expect(fold).to_have_attribute("aria-expanded", "false")
+    expect(fold).to_be_focused()
+    expect(page.locator("#show-completion-2 textarea")).to_be_visible()
+    fold.press("Enter")
+    expect(text).to_be_visible()
+    many = [{"prompt": f"Prompt {n}", "completion": f"Text {n}"} for n in range(3, 12)]
+    page.evaluate("(cards) => dittoCards.add(cards)", many)
+    expect(page.locator(".d-folded")).to_have_count(11)
+    expect(page.locator("#show-checks")).to_contain_text("11 demonstrations")
+    page.reload()
+    expect(page.locator(".d-folded")).to_have_count(11)
+    expect(page.locator("#show-completion-11 textarea")).to_have_value("Text 11")
+
+
 def test_cards_are_moved_and_copied_by_keyboard(app: App, visit: Callable[..., Page]) -> None:
     """The focus stays with the card that moves, and a copy stands after its original."""
     page = visit(app.url)

@@ -105,10 +105,12 @@ class Line:
 
     Args:
         policy: with its bounds.
+        quiet_s: seconds that an event waits before its visitor is told so.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, quiet_s: float = 2.0) -> None:
         self.policy = policy
+        self.quiet_s = quiet_s
         self._change = threading.Condition()
         self._waiting: list[Ticket] = []
         self._working: list[Ticket] = []
@@ -123,20 +125,23 @@ class Line:
         Args:
             page: whose event it is.
             address: from which it came.
-            told: is called with the number of events before this one, where it has to wait.
+            told: is called with the number of events before this one, where it has to wait long.
 
         Raises:
             BackendError: the line, or this visitor's part of it, is full.
         """
         ticket = self._join(page, address)
         try:
-            if before := self.before(ticket):
-                told(before)
-            with self._change:
-                self._change.wait_for(lambda: ticket in self._working)
+            if not self._waited(ticket, self.quiet_s):
+                told(self.before(ticket))
+                self._waited(ticket)
             yield
         finally:
             self._leave(ticket)
+
+    def _waited(self, ticket: Ticket, seconds: float | None = None) -> bool:
+        with self._change:
+            return self._change.wait_for(lambda: ticket in self._working, seconds)
 
     def before(self, ticket: Ticket) -> int:
         """Return how many events work or wait before one; 0 for one whose turn it is."""

@@ -22,7 +22,7 @@ LABELS = (
     "show.undo", "show.card", "show.prompt", "show.prompt_about", "show.completion",
     "show.completion_about", "show.draft", "show.remove", "show.most", "show.draft_needs",
     "show.draft_full", "show.drafting", "show.by_model", "show.by_text",
-    "show.up", "show.down", "show.copy", "show.found",
+    "show.up", "show.down", "show.copy", "show.found", "show.fold",
 )  # fmt: skip
 
 

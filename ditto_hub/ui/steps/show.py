@@ -45,14 +45,17 @@ def build(shared: Shared) -> None:
         empty.click(js="() => dittoCards.replace('')")
     with gr.Accordion(t("show.import"), open=False, elem_id="show-import"):
         imports.build(shared)
-    shared.cards.render()  # type: ignore[no-untyped-call]
-    with gr.Row(elem_id="show-actions"):
-        add = gr.Button(t("show.add"), elem_id="show-add")
-        add.click(js="() => dittoCards.add()")
-        prompts = gr.Button(t("show.prompts"), elem_id="show-prompts")
-        go_on = gr.Button(t("show.next"), variant="primary", elem_id="show-next")
-    written = gr.HTML(elem_id="show-prompts-note")
-    checks = gr.HTML(elem_id="show-checks", elem_classes="d-checks")
+    with gr.Row(elem_id="show-body"):
+        with gr.Column(scale=4, min_width=300):
+            shared.cards.render()  # type: ignore[no-untyped-call]
+            with gr.Row(elem_id="show-actions"):
+                add = gr.Button(t("show.add"), elem_id="show-add")
+                add.click(js="() => dittoCards.add()")
+                prompts = gr.Button(t("show.prompts"), elem_id="show-prompts")
+                go_on = gr.Button(t("show.next"), variant="primary", elem_id="show-next")
+            written = gr.HTML(elem_id="show-prompts-note")
+        with gr.Column(scale=1, min_width=260, elem_id="show-side"):
+            checks = gr.HTML(elem_id="show-checks", elem_classes="d-checks")
     on(shared, go_on.click, go_to(shared, "train"), outputs=[shared.tabs])
     _wire_checks(shared, checks)
     _wire_draft(shared)
