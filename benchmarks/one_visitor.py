@@ -7,7 +7,7 @@ changes settings and goes through the steps, each several times. Measured:
 
 - the server's time for each handler, from when Gradio takes it up to its answer, waiting for a
   thread and reading and writing of values included;
-- what the server takes of a core while the page is open and nothing happens.
+- what the server and the page take of a core each while the page is open and nothing happens.
 """
 
 from __future__ import annotations
@@ -79,6 +79,12 @@ def switches(pid: int) -> int:
     return sum(int(x.split()[1]) for x in lines if x.startswith("voluntary_ctxt"))
 
 
+def page_seconds(browser: Any) -> float:
+    """Return the seconds in which the page's own thread has worked."""
+    found = browser.send("Performance.getMetrics")["metrics"]
+    return float(next(x["value"] for x in found if x["name"] == "TaskDuration"))
+
+
 def use(page: Any) -> None:
     """Write, change settings, go through the steps; wait after each until the page is at rest."""
 
@@ -106,6 +112,10 @@ def use(page: Any) -> None:
         field.fill(str(turn + 1))
         field.blur()
         rest()
+    page.click("#step-show-button")
+    for turn in range(TURNS):  # in haste: several changes come before the first is answered
+        for number in range(1, len(TEXTS) + 1):
+            page.fill(f"#show-prompt-{number} textarea", f"{TEXTS[number - 1][0]} {turn}")
 
 
 def measure(seconds: float) -> dict[str, Any]:
@@ -124,9 +134,13 @@ def measure(seconds: float) -> dict[str, Any]:
         page.wait_for_timeout(SETTLE_S * 1000)
         use(page)
         page.wait_for_timeout(SETTLE_S * 1000)
+        browser = page.context.new_cdp_session(page)
+        browser.send("Performance.enable")
+        worked = page_seconds(browser)
         before, slept, began = cpu_seconds(process.pid), switches(process.pid), time.monotonic()
         page.wait_for_timeout(seconds * 1000)
         passed = time.monotonic() - began
+        worked = page_seconds(browser) - worked
         took, woke = cpu_seconds(process.pid) - before, switches(process.pid) - slept
         threads = number_of(process.pid, "Threads")
         rows = (Path(folder) / "home" / "calls.jsonl").read_text("utf-8").splitlines()
@@ -136,6 +150,7 @@ def measure(seconds: float) -> dict[str, Any]:
         "load_average_at_end": os.getloadavg()[0],
         "idle": {
             "seconds": round(passed, 1), "core_percent": round(100 * took / passed, 2),
+            "page_core_percent": round(100 * worked / passed, 2),
             "wakeups_a_second": round(woke / passed, 1), "threads": threads,
         },
         "handlers": by_handler(rows),
@@ -155,7 +170,8 @@ def table(found: dict[str, Any]) -> str:
     """Put the figures into words and columns."""
     idle = found["idle"]
     lines = [
-        f"one page open, nothing happening: {idle['core_percent']} % of a core,"
+        f"one page open, nothing happening: the server takes {idle['core_percent']} % of a core,"
+        f" the page {idle['page_core_percent']} %,"
         f" {idle['wakeups_a_second']} wake-ups a second, {idle['threads']} threads,"
         f" over {idle['seconds']} s",
         "",
