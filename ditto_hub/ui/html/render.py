@@ -53,6 +53,17 @@ def findings(
             DEMO_ID.sub(lambda n: say("check.card", locale, n=cards[int(n[1]) - 1]), said)
         )
 
+    def of_all(same: Sequence[Finding]) -> str:
+        others = [of for f in same[1:] for of in _cards_of(f, cards)]
+        told_of = words(same[0])
+        if others:
+            numbers = ", ".join(map(str, sorted(set(others))))
+            told_of += f" {escape(say('check.same', locale, n=len(same) - 1, cards=numbers))}"
+        if same[0].code == "empty-prompt":
+            told_of += f" {escape(say('check.empty_prompt', locale))}"
+        return told_of
+
+    groups = _alike(found)
     count = len(cards)
     key = {0: "check.zero", 1: "check.one"}.get(count, "check.count")
     head = f'<p class="d-count">{escape(say(key, locale, n=count, tokens=tokens))}</p>'
@@ -62,18 +73,14 @@ def findings(
         head += f'<p class="d-good">{escape(told(Message("findings.good"), locale))}</p>'
     else:
         most = escape(say("check.most", locale))
-        head += f'<p class="d-most d-{first.level}"><b>{most}</b> {words(first)}</p>'
+        same = next((s for s in groups if s[0].said == first.said), [first])
+        head += f'<p class="d-most d-{first.level}"><b>{most}</b> {of_all(same)}</p>'
     rows = ""
-    for same in _alike(found):
-        others = [of for f in same[1:] for of in _cards_of(f, cards)]
-        if same[0].said == first.said and not others:
+    for same in groups:
+        if same[0].said == first.said:
             continue
         level = escape(say(f"check.{same[0].level}", locale))
-        rows += f'<li class="d-{same[0].level}"><b>{level}:</b> {words(same[0])}'
-        if others:
-            numbers = ", ".join(map(str, sorted(set(others))))
-            rows += f" {escape(say('check.same', locale, n=len(same) - 1, cards=numbers))}"
-        rows += "</li>"
+        rows += f'<li class="d-{same[0].level}"><b>{level}:</b> {of_all(same)}</li>'
     return f'{head}<ul class="d-findings">{rows}</ul>' if rows else head
 
 
