@@ -113,6 +113,8 @@ def _standing(run: Run, locale: str) -> tuple[str, str]:
 def texts_for(run: Run, demo_id: str, sample: int, locale: str) -> list[Told]:
     """Return what was shown for a demonstration and all that was written for it, in order.
 
+    What the kept candidate wrote comes last, whichever came last in training.
+
     Args:
         sample: which of a candidate's samples, counted round.
     """
@@ -126,7 +128,11 @@ def texts_for(run: Run, demo_id: str, sample: int, locale: str) -> list[Told]:
     rounds = run.config.update.rounds
     files = [(f"round-{t}", _heading(t, locale)) for t in range(rounds + 1)]
     files.insert(1, ("sft-long", say("voice.sft-long", locale)))
+    kept = "round-0" if run.record.chosen == "sft" else run.record.chosen
+    files.sort(key=lambda pair: pair[0] == kept)
     for file, heading in files:
+        if file == kept:
+            heading = say("voice.kept", locale, what=heading)
         path = run.folder / "rollouts" / f"{file}.jsonl"
         rows = [r for r in (from_jsonl(path) if path.is_file() else []) if r["demo"] == demo_id]
         if rows:
