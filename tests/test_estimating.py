@@ -221,3 +221,20 @@ def test_texts_alone_are_estimated_on_the_command_line(tmp_path: Path, device: s
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0
     assert "prompts " in result.stdout
+
+
+def test_this_machine_is_timed_once_and_threads_count_for_large_models(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A CPU's rates are its own, for a while; a small model runs on one thread."""
+    from ditto_hub.api import estimating
+    from ditto_hub.engine import pace
+
+    monkeypatch.setattr(pace, "THREADS", 4)
+    monkeypatch.setattr(pace, "HOLDS_S", 1e9)
+    unseen = estimating.this_machine(False, 135_000_000)
+    small, large = (estimating.this_machine(True, n) for n in (2_000_000, 135_000_000))
+    assert unseen.flops == DEVICES["cpu-basic"].flops
+    assert large.flops == pytest.approx(4 * small.flops)
+    assert large.bandwidth == small.bandwidth > 1e8
+    assert "timed on this machine" in str(large.source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import sys
 from collections.abc import Mapping
@@ -73,23 +74,40 @@ def estimate_here(
     Raises: as `estimate_run`.
     """
     job = planned_job(demos, base_model, config, "cpu-basic", token)
-    return estimate_leased(replace(job, device=this_machine(loaded)))
+    return estimate_leased(replace(job, device=this_machine(loaded, job.shape.multiplied)))
 
 
-def this_machine(loaded: bool) -> Device:
-    """Return the device that is nearest to this machine, with this machine's memory.
+def this_machine(loaded: bool, parameters: int) -> Device:
+    """Return the device that is nearest to this machine, with this machine's memory and, of a CPU,
+    its pace.
 
     Args:
-        loaded: whether torch is loaded whole; nothing is loaded to look for a GPU.
+        loaded: whether torch is loaded whole; nothing is loaded to look for a GPU or to measure.
+        parameters: of the base model, by which threads are used.
     """
     torch = sys.modules.get("torch") if loaded else None
     if torch is None or not torch.cuda.is_available():
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return replace(DEVICES["cpu-basic"], memory_bytes=memory, words=_here(memory))
+        found = replace(DEVICES["cpu-basic"], memory_bytes=memory, words=_here(memory))
+        return found if torch is None else _paced(found, parameters)
     memory = torch.cuda.get_device_properties(0).total_memory
     gpus = [d for d in DEVICES.values() if not d.name.startswith("cpu-") and not d.leased]
     nearest = min(gpus, key=lambda device: abs(device.memory_bytes - memory))
     return replace(nearest, name="", memory_bytes=memory, words=_here(memory))
+
+
+def _paced(device: Device, parameters: int) -> Device:
+    """Return a device with the rates that this machine's CPU has now."""
+    from ditto_hub.engine.pace import pace
+
+    flops, bandwidth = pace(parameters)
+    return replace(
+        device,
+        flops=flops,
+        bandwidth=bandwidth,
+        source=Message("cost.sheet_here"),
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+    )
 
 
 def _here(memory_bytes: int) -> Message:
