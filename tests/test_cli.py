@@ -130,6 +130,7 @@ def test_a_child_run_starts_from_its_parent(base: Path, finished: Path, tmp_path
     child = tmp_path / "child"
     result = call("train", more, "--parent", finished, "--output", child, "--no-compare")
     assert result.exit_code == 0, result.output
+    assert "pocket knows only" not in result.output  # the parent has another base model
     run, parent = Run.load(child), Run.load(finished)
     assert run.record.parent == parent.record.id
     assert len(run.demos()) == len(parent.demos()) + 1

@@ -63,10 +63,11 @@ def train(
     config = read_config(**options, start=mother.config if mother else None)
     if mother is None:
         options["base_model"] = choose_smollm2(options["base_model"], say_on_stderr)
+    else:
+        options["base_model"] = str(mother.record.base_model["id"])
     given: DemoSet | str = demos
     if texts_alone:
-        base = str(mother.record.base_model["id"]) if mother else options["base_model"]
-        given = read_texts([demos], base, seed=options["seed"])
+        given = read_texts([demos], options["base_model"], seed=options["seed"])
         say_on_stderr(
             "Training on these prompts. To edit them first: ditto-hub pick"
             f" {shlex.quote(demos)} --texts-alone --output demos.jsonl"
