@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import urllib.error
@@ -156,14 +157,20 @@ def served(slow: Slow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(ui, "start_sweepers", lambda *given: None)
         profile = load_profile("cpu")
-        page = ui.build_app(profile)
-        with page:
-            endpoint(admitted("model", slow.write), api_name="slow_write", **options("model"))
-        page.queue(max_size=profile.queue_size, default_concurrency_limit=1, api_open=False)
-        _, address, _ = page.launch(
-            prevent_thread_lock=True, server_name="127.0.0.1", quiet=True,
-            **ui.launch_options(profile),
-        )  # fmt: skip
+
+        async def serve() -> tuple[gr.Blocks, str]:
+            page = ui.build_app(profile)
+            with page:
+                endpoint(admitted("model", slow.write), api_name="slow_write", **options("model"))
+            page.queue(max_size=profile.queue_size, default_concurrency_limit=1, api_open=False)
+            _, address, _ = page.launch(
+                prevent_thread_lock=True, server_name="127.0.0.1", quiet=True,
+                **ui.launch_options(profile),
+            )  # fmt: skip
+            return page, address
+
+        with ThreadPoolExecutor(1) as thread:  # Gradio leaves loops open where none runs
+            page, address = thread.submit(asyncio.run, serve()).result()
         yield page, address.rstrip("/")
         slow.go.set()
         page.close()
