@@ -238,13 +238,35 @@ def test_the_kept_candidate_is_marked_in_words() -> None:
 
 
 def test_texts_stand_in_the_order_of_training(run: Run) -> None:
-    """Shown, before, after the warm start; a text cut at the cap is told as such."""
+    """Shown, before, after the warm start."""
     rows = json.dumps({"demo": "demo-1", "text": "before"}) + "\n"
     run.write(BASE_FILE, rows.encode())
     assert base_texts(run) == {"demo-1": "before"}
     heads = [head for head, _, _ in texts_for(run, "demo-1", 0, "en")]
     assert heads == ["What you showed", "Before training", "After the warm start"]
     assert texts_for(run, "none", 0, "en") == []
+
+
+def test_what_the_kept_candidate_wrote_comes_last(run: Run) -> None:
+    """Beside the first text: whatever was kept, what stands first stays there."""
+    line = json.dumps({"demo": "demo-1", "text": "one", "ended": True}) + "\n"
+    for name in ("round-0", "sft-long", "round-1"):
+        run.write(f"rollouts/{name}.jsonl", line.encode())
+
+    def heads(chosen: str) -> list[str]:
+        run.record.chosen = chosen
+        return [head for head, _, _ in texts_for(run, "demo-1", 0, "en")][1:]
+
+    start, long, one = "After the warm start", "After the warm start continued", "After round 1"
+    assert heads("sft-long") == [start, one, f"{long}: your adapter"]
+    assert heads("round-1") == [start, long, f"{one}: your adapter"]
+    assert heads("sft") == [f"{start}: your adapter", long, one]
+    run.write(BASE_FILE, line.encode())
+    assert heads("sft") == ["Before training", long, one, f"{start}: your adapter"]
+
+
+def test_a_text_that_was_cut_is_told_as_such(run: Run) -> None:
+    """At the length cap."""
     assert "cut at the length cap" in render.voices(texts_for(run, "demo-1", 3, "en"), 9, "en")
 
 

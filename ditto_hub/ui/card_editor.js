@@ -75,7 +75,8 @@ function press(name, sign, act) {
 function laidOut(card) {
   const fold = press("fold", "\u25be", () => turn(card));
   const head = node("div", { className: "d-card-head" }, fold, node("h3"),
-    node("span", { className: "d-line" }), press("up", "\u2191", () => move(card, -1)), press("down", "\u2193", () => move(card, 1)),
+    node("span", { className: "d-line" }),
+    press("up", "\u2191", () => move(card, -1)), press("down", "\u2193", () => move(card, 1)),
     press("copy", "\u00d72", () => copy(card)),
     press("draft", "", () => ask(card)), press("remove", "", () => take(card)));
   const change = node("div", { className: "d-change" });

@@ -133,7 +133,8 @@ class Line:
         ticket = self._join(page, address)
         try:
             if not self._waited(ticket, self.quiet_s):
-                told(self.before(ticket))
+                if before := self.before(ticket):
+                    told(before)
                 self._waited(ticket)
             yield
         finally:

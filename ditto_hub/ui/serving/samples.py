@@ -113,7 +113,8 @@ def _standing(run: Run, locale: str) -> tuple[str, str]:
 def texts_for(run: Run, demo_id: str, sample: int, locale: str) -> list[Told]:
     """Return what was shown for a demonstration and all that was written for it, in order.
 
-    What the kept candidate wrote comes last, whichever came last in training.
+    What the kept candidate wrote comes last, whichever came last in training; what was written
+    first stays first, for all else is shown beside it.
 
     Args:
         sample: which of a candidate's samples, counted round.
@@ -129,7 +130,7 @@ def texts_for(run: Run, demo_id: str, sample: int, locale: str) -> list[Told]:
     files = [(f"round-{t}", _heading(t, locale)) for t in range(rounds + 1)]
     files.insert(1, ("sft-long", say("voice.sft-long", locale)))
     kept = "round-0" if run.record.chosen == "sft" else run.record.chosen
-    files.sort(key=lambda pair: pair[0] == kept)
+    written: list[tuple[bool, Told]] = []
     for file, heading in files:
         if file == kept:
             heading = say("voice.kept", locale, what=heading)
@@ -137,8 +138,10 @@ def texts_for(run: Run, demo_id: str, sample: int, locale: str) -> list[Told]:
         rows = [r for r in (from_jsonl(path) if path.is_file() else []) if r["demo"] == demo_id]
         if rows:
             row = rows[sample % len(rows)]
-            found.append((heading, row["text"], row["ended"]))
-    return found
+            written.append((file == kept, (heading, row["text"], row["ended"])))
+    first = written[: before is None]
+    later = sorted(written[len(first) :], key=lambda pair: pair[0])
+    return found + [text for _, text in first + later]
 
 
 def latest_text(run: Run) -> str:
